@@ -26,8 +26,9 @@ create table jobs (
     leased_at        timestamptz,
     -- Other jobs wait for this one's end, so ending it must look for them.
     awaited          boolean     not null default false,
-    -- What a waiting job waits for: another job's id, of whatever tenant.
+    -- What a waiting job waits for: another job, of whatever tenant.
     waiting_on       uuid,
+    waiting_on_tenant uuid,
     -- A waiting job that shares the end (result or error) of the job it waits for, instead of running after it.
     shares_end       boolean     not null default false,
     cancel_requested boolean     not null default false,
@@ -59,6 +60,7 @@ create table jobs_finished (
     taken_back   smallint    not null,
     subject_id   uuid,
     request_id   text,
+    unique_key   text,
     created_at   timestamptz not null,
     started_at   timestamptz,
     finished_at  timestamptz not null default now(),
@@ -97,3 +99,57 @@ create table worker_processes (
     heartbeat_at timestamptz not null default now(),
     draining     boolean     not null default false
 );
+
+-- Creates the weekly partition of history that holds an instant, moving what the overflow caught for it.
+-- Answers whether it had to. Weeks are ISO weeks in UTC, named like jobs_finished_2026w47.
+create function create_jobs_finished_partition(instant timestamptz) returns boolean
+language plpgsql as $$
+declare
+    week_start timestamptz := date_trunc('week', instant, 'UTC');
+    week_end timestamptz := week_start + interval '7 days';
+    partition text := 'jobs_finished_' || to_char(week_start at time zone 'UTC', 'IYYY"w"IW');
+begin
+    perform pg_advisory_xact_lock(hashtext('jobs_finished partitions'));
+    if to_regclass(partition) is not null then
+        return false;
+    end if;
+    execute format('create table %I (like jobs_finished including defaults)', partition);
+    execute format(
+        'with moved as (
+             delete from jobs_finished_overflow where finished_at >= %L and finished_at < %L returning *
+         )
+         insert into %I select * from moved',
+        week_start, week_end, partition
+    );
+    execute format(
+        'alter table jobs_finished attach partition %I for values from (%L) to (%L)',
+        partition, week_start, week_end
+    );
+    return true;
+end
+$$;
+
+-- Drops the weekly partitions of history that ended before an instant, and answers how many.
+create function drop_jobs_finished_before(instant timestamptz) returns integer
+language plpgsql as $$
+declare
+    partition record;
+    dropped integer := 0;
+begin
+    perform pg_advisory_xact_lock(hashtext('jobs_finished partitions'));
+    for partition in
+        select c.relname as name
+        from pg_inherits i
+        join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = 'jobs_finished'::regclass and c.relname ~ '^jobs_finished_[0-9]{4}w[0-9]{2}$'
+          and to_date(right(c.relname, 7), 'IYYY"w"IW') + 7 <= (instant at time zone 'UTC')::date
+    loop
+        execute format('drop table %I', partition.name);
+        dropped := dropped + 1;
+    end loop;
+    delete from jobs_finished_overflow where finished_at < instant;
+    return dropped;
+end
+$$;
+
+select create_jobs_finished_partition(now() + n * interval '7 days') from generate_series(0, 4) as n;

@@ -1,0 +1,46 @@
+//! What can go wrong inside the engine itself (a job's own failure is a [`JobError`](crate::JobError)).
+
+/// An engine operation failed. Nothing was changed unless the variant says so.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database refused or could not be reached; the operation may be repeated.
+    #[error("the job store could not be reached or refused a statement")]
+    Database(#[from] sqlx::Error),
+    /// Another worker owns the job now, or it has ended: whoever held the lease must change nothing more.
+    #[error("the lease on this job was lost")]
+    LeaseLost,
+    /// Arguments or a result that cannot be written as JSON.
+    #[error("arguments or result of a {kind} job are not JSON")]
+    NotJson {
+        /// The kind whose value it was.
+        kind: &'static str,
+        /// What serde said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A unique key changed hands more often than we were willing to look.
+    #[error("the unique key {key:?} of {kind} stayed contended")]
+    KeyContended {
+        /// The kind.
+        kind: String,
+        /// The key.
+        key: String,
+    },
+}
+
+impl Error {
+    /// Whether the database says that repeating the same statement may work: lost connections, a server that
+    /// is starting or stopping, deadlocks and serialisation failures.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+            sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
+                // Classes of SQLSTATE: 08 connection, 40 rollback, 53 resources, 55 lock, 57 operator, 58 system.
+                ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
+            }),
+            _ => false,
+        }
+    }
+}

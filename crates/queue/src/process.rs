@@ -1,0 +1,90 @@
+//! Worker processes: leases belong to one start of a process, never to a host name, and live as long as its
+//! heartbeat. A process restarted under the same name is another owner.
+
+use kernel::ids::{JobId, TenantId};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::{Error, LeaseKey, Queue};
+
+/// Who a process is, for operators.
+#[derive(Debug, Clone)]
+pub struct ProcessInfo {
+    /// The machine's name; for people only.
+    pub host: String,
+    /// The process id on that machine; for people only.
+    pub pid: u32,
+    /// The queues it works.
+    pub queues: Vec<Queue>,
+}
+
+/// Registers a new incarnation and answers its id.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn register(pool: &PgPool, info: &ProcessInfo) -> Result<Uuid, Error> {
+    let id = Uuid::now_v7();
+    let queues: Vec<&str> = info.queues.iter().map(|queue| queue.as_str()).collect();
+    sqlx::query!(
+        "insert into worker_processes (id, host, pid, queues) values ($1, $2, $3, $4)",
+        id,
+        info.host,
+        i32::try_from(info.pid).unwrap_or_default(),
+        &queues as &[&str],
+    )
+    .execute(pool)
+    .await?;
+    Ok(id)
+}
+
+/// What a heartbeat told the process.
+#[derive(Debug)]
+pub enum Heartbeat {
+    /// Its leases hold; these of its running jobs are to be stopped.
+    Alive {
+        /// Jobs that somebody cancelled while they ran.
+        cancelled: Vec<LeaseKey>,
+    },
+    /// It was declared dead: its leases are gone and its handlers must stop.
+    Lost,
+}
+
+/// Renews all leases of a process at once.
+///
+/// # Errors
+/// [`Error::Database`]; the leases then still run out at their time.
+pub async fn heartbeat(pool: &PgPool, process: Uuid, draining: bool) -> Result<Heartbeat, Error> {
+    let renewed = sqlx::query!(
+        "update worker_processes set heartbeat_at = now(), draining = $2 where id = $1",
+        process,
+        draining,
+    )
+    .execute(pool)
+    .await?
+    .rows_affected();
+    if renewed == 0 {
+        return Ok(Heartbeat::Lost);
+    }
+    let cancelled = sqlx::query!(
+        "select tenant_id, id, lease_token from jobs
+         where leased_by = $1 and state = 'running' and cancel_requested",
+        process,
+    )
+    .fetch_all(pool)
+    .await?;
+    let cancelled = cancelled.into_iter().map(|row| LeaseKey {
+        tenant: TenantId::from_uuid(row.tenant_id),
+        job: JobId::from_uuid(row.id),
+        token: row.lease_token,
+    });
+    Ok(Heartbeat::Alive { cancelled: cancelled.collect() })
+}
+
+/// Ends an incarnation that holds no more leases.
+///
+/// # Errors
+/// [`Error::Database`]; the row then goes with the next sweep.
+pub async fn unregister(conn: &mut PgConnection, process: Uuid) -> Result<(), Error> {
+    sqlx::query!("delete from worker_processes where id = $1", process).execute(conn).await?;
+    Ok(())
+}

@@ -1,1 +1,14 @@
-//! jobs
+//! Every kind of job, one file each: arguments, policy, body. [`registry`] lists them.
+//!
+//! A job may run again after any crash, so each is idempotent: it reads what is there, calls out under a key
+//! that derives from its id, and writes only through its lease's fenced transaction.
+
+pub mod callback;
+mod context;
+pub mod maintenance;
+pub mod profiles;
+mod registry;
+pub mod webhooks;
+
+pub use context::{Context, Handler, Services};
+pub use registry::{ALL, Entry, entry};

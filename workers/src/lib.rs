@@ -1,1 +1,134 @@
-//! workers
+//! Running jobs: one pool of slots per queue on the apalis runtime, over our own store.
+//!
+//! What holds: a process claims only into free slots and only while its heartbeat holds; when the heartbeat is
+//! lost its handlers are stopped before anybody else may take their jobs; at shutdown claims stop first, running
+//! handlers get [`Settings::drain_timeout`], what is left is given back without using up an attempt. Handlers
+//! run in tasks of their own, so one that blocks or panics harms only itself.
+//!
+//! One pump task per pool does all of its database work ([`pump`]); the apalis backend only receives from the
+//! pump's channel ([`backend`]), the acknowledging layer only sends to it ([`acknowledge`]).
+
+mod acknowledge;
+mod backend;
+mod execute;
+mod incarnation;
+mod pump;
+mod running;
+mod sweep;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use apalis::prelude::{ParallelizeExt, WorkerBuilder};
+use jobs::{Entry, Services};
+use queue::{ProcessInfo, Queue, Waker};
+use sqlx::PgPool;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backend::PumpedBackend, execute::Execute, incarnation::Incarnation, pump::Pump, running::Running,
+};
+
+/// How a worker process runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Jobs at a time, by queue; queues that are not named are not worked.
+    pub slots: BTreeMap<Queue, usize>,
+    /// How long a lease outlives the last heartbeat.
+    pub lease: Duration,
+    /// How often leases of dead processes are looked for.
+    pub sweep: Duration,
+    /// How often a queue is looked at when no signal comes; the wait is jittered by a fifth.
+    pub poll: Duration,
+    /// How long running handlers may go on after shutdown was asked for.
+    pub drain_timeout: Duration,
+}
+
+/// The worker could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The process could not be registered.
+    #[error("the worker could not register itself")]
+    Register(#[source] queue::Error),
+}
+
+/// Runs worker pools until `shutdown` is cancelled and everything is drained.
+///
+/// `lease_pool` serves heartbeats and sweeps alone, so that busy handlers can never starve them: two
+/// connections are enough.
+///
+/// # Errors
+/// [`Error::Register`] when the database cannot be reached at the start. Later faults of the database are
+/// waited out.
+pub async fn run(
+    settings: Settings,
+    kinds: &'static [Entry],
+    services: Arc<Services>,
+    waker: Waker,
+    lease_pool: PgPool,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let info = ProcessInfo {
+        host: host(),
+        pid: std::process::id(),
+        queues: settings.slots.keys().copied().collect(),
+    };
+    let running = Running::default();
+    let incarnation = Incarnation::begin(lease_pool.clone(), info, settings.lease, running.clone())
+        .await
+        .map_err(Error::Register)?;
+    let drained = CancellationToken::new();
+    let mut upkeep = JoinSet::new();
+    upkeep.spawn(incarnation.clone().keep(shutdown.clone(), drained.clone()));
+    upkeep.spawn(sweep::run(
+        lease_pool,
+        settings.clone(),
+        kinds.iter().map(|entry| entry.kind).collect(),
+        waker.clone(),
+        drained.clone(),
+    ));
+
+    let mut pools = JoinSet::new();
+    for (queue, slots) in settings.slots.clone() {
+        let (to_runtime, from_pump) = mpsc::channel(slots.max(1));
+        let (to_pump, from_runtime) = mpsc::unbounded_channel();
+        let execute = Execute::new(kinds, services.clone(), waker.clone(), running.clone());
+        let worker = WorkerBuilder::new(queue.as_str())
+            .backend(PumpedBackend::new(from_pump, to_pump))
+            .parallelize(tokio::spawn)
+            .build(execute);
+        let pump = Pump {
+            queue,
+            slots,
+            pool: services.pool.clone(),
+            waker: waker.clone(),
+            incarnation: incarnation.clone(),
+            running: running.clone(),
+            kinds,
+            poll: settings.poll,
+            drain_timeout: settings.drain_timeout,
+            to_runtime: Some(to_runtime),
+            from_runtime,
+            shutdown: shutdown.clone(),
+        };
+        pools.spawn(pump.run());
+        pools.spawn(async move {
+            if let Err(error) = worker.run().await {
+                tracing::error!(%queue, %error, "the runtime of a pool ended");
+            }
+        });
+    }
+    while let Some(ended) = pools.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a pool's task panicked");
+        }
+    }
+    drained.cancel();
+    while upkeep.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// The machine's name, for people who look at processes; nothing depends on it.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

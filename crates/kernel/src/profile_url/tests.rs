@@ -1,0 +1,4 @@
+mod accepted;
+mod creators;
+mod properties;
+mod rejected;

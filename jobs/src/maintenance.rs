@@ -1,0 +1,5 @@
+//! Upkeep of our own tables.
+
+mod prune_jobs;
+
+pub use prune_jobs::PruneJobs;

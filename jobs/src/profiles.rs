@@ -1,0 +1,9 @@
+//! Crawling creators' profiles.
+
+mod actions;
+mod enrich;
+mod fetch;
+
+pub use actions::{NewEnrich, request_enrich};
+pub use enrich::Enrich;
+pub use fetch::Fetch;

@@ -1,0 +1,54 @@
+//! What can be asked of profiles through more than one door (HTTP, the demonstration).
+
+use kernel::{
+    ids::{DeliveryId, JobId, PartnerId, TenantId},
+    profile_url::ProfileUrl,
+};
+use queue::{JobError, NewJob, enqueue_many};
+use sqlx::PgConnection;
+use ::webhooks::deliveries::{self, NewDelivery};
+
+use super::Enrich;
+use crate::webhooks::Deliver;
+
+/// A partner's wish to have a profile crawled.
+#[derive(Debug, Clone)]
+pub struct NewEnrich {
+    /// Who asks.
+    pub partner: PartnerId,
+    /// The profile.
+    pub profile: ProfileUrl,
+    /// Where to tell the end of the job, already checked.
+    pub callback_url: Option<String>,
+    /// The request that carried the wish.
+    pub request_id: Option<String>,
+}
+
+/// Stores the partner's job and, if it wants one, the callback that is sent however the job ends; all in the
+/// caller's transaction. Wake [`queue::Queue::Enrich`] after the commit.
+///
+/// # Errors
+/// A [`JobError`] when the database refused.
+pub async fn request_enrich(conn: &mut PgConnection, new: NewEnrich) -> Result<JobId, JobError> {
+    let tenant = TenantId::from(new.partner);
+    let job = JobId::new();
+    let enrich = NewJob::of(&Enrich { profile: new.profile })?
+        .tenant(tenant)
+        .id(job)
+        .request_id(new.request_id.clone());
+    let Some(url) = new.callback_url else {
+        enqueue_many(conn, vec![enrich]).await?;
+        return Ok(job);
+    };
+    let delivery = DeliveryId::from_uuid(job.derive("callback"));
+    deliveries::create(conn, NewDelivery { tenant, id: delivery, job, url: &url, subject: None })
+        .await
+        .map_err(|error| JobError::retryable(queue::INTERNAL_ERROR, "not stored").caused_by(&error))?;
+    let deliver = NewJob::of(&Deliver { delivery })?
+        .tenant(tenant)
+        .id(JobId::from_uuid(job.derive("callback job")))
+        .after(tenant, job)
+        .request_id(new.request_id);
+    enqueue_many(conn, vec![enrich.awaited(), deliver]).await?;
+    Ok(job)
+}

@@ -1,0 +1,128 @@
+//! `profiles.fetch`: the one vendor call for a profile, however many partners ask. It belongs to the system
+//! tenant and is unique per profile; everybody who waits for it ends with it, in its completing transaction.
+
+use std::time::Duration;
+
+use kernel::{ids::PartnerId, profile_url::ProfileUrl};
+use queue::{Backoff, INTERNAL_ERROR, Job, JobError, Outcome, Policy, Queue};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use vendors::{VendorError, meter::MeterProfile};
+
+use super::enrich::pool_error;
+use crate::{Context, Handler};
+
+/// The arguments.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fetch {
+    /// The profile.
+    pub profile: ProfileUrl,
+    /// The partner that asked first, remembered when the pool gains an entry by it.
+    #[serde(default)]
+    pub asked_by: Option<PartnerId>,
+}
+
+impl Job for Fetch {
+    const KIND: &'static str = "profiles.fetch";
+    const POLICY: Policy = Policy {
+        queue: Queue::Enrich,
+        // Before enrich: many may wait for one fetch, and the vendor's time is the longest part.
+        priority: -10,
+        attempts_max: 8,
+        // The vendor has 30 seconds; what comes on top is ours.
+        timeout: Duration::from_secs(40),
+        backoff: Backoff::Exponential { base: Duration::from_secs(2), max: Duration::from_secs(300) },
+    };
+}
+
+/// As old as a result may be when the vendor cannot give a newer one.
+const STALE_AGE_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+impl Handler for Fetch {
+    async fn run(self, cx: Context) -> Result<Outcome, JobError> {
+        let services = cx.services();
+        let call_key = cx.job().derive("meter.enrich").to_string();
+        match services.meter.enrich(&self.profile, cx.request_id(), &call_key).await {
+            Ok(profile) => self.save(&cx, profile).await,
+            Err(error) if cx.is_last_attempt() && error.is_retryable() => self.answer_stale(&cx, error).await,
+            Err(error) => Err(job_error(&error)),
+        }
+    }
+}
+
+impl Fetch {
+    async fn save(&self, cx: &Context, profile: MeterProfile) -> Result<Outcome, JobError> {
+        let services = cx.services();
+        let mut tx = cx.begin().await?;
+        let crawl = self.crawl(profile);
+        let influencer = match pool::save_crawl(&mut tx, &services.keyring, crawl).await {
+            Ok(influencer) => influencer,
+            Err(pool::PoolError::OtherPlatform) => {
+                return Err(JobError::fatal(VENDOR_UNAVAILABLE, "the vendor mixed up two platforms"));
+            }
+            Err(error) => return Err(pool_error(error)),
+        };
+        let saved = pool::get(&mut tx, influencer).await.map_err(pool_error)?;
+        let saved = saved.ok_or_else(|| JobError::retryable(INTERNAL_ERROR, "the saved profile is not there"))?;
+        let result = json!({ "profile": pool::ProfileResult::from(saved) });
+        Ok(tx.done(Some(result), Some(influencer.uuid())).await?)
+    }
+
+    /// The vendor did not answer to the last: an older result is better than none, and says that it is old.
+    async fn answer_stale(&self, cx: &Context, error: VendorError) -> Result<Outcome, JobError> {
+        let mut tx = cx.begin().await?;
+        let (platform, key) = (self.profile.platform(), self.profile.lookup_key());
+        let Some(known) = pool::fresh(&mut tx, platform, key, STALE_AGE_MAX).await.map_err(pool_error)? else {
+            return Err(job_error(&error));
+        };
+        let about = known.id.uuid();
+        let result = json!({ "profile": pool::ProfileResult::from(known), "stale": true });
+        Ok(tx.done(Some(result), Some(about)).await?)
+    }
+
+    fn crawl(&self, profile: MeterProfile) -> pool::Crawl {
+        pool::Crawl {
+            platform: profile.platform,
+            lookup_key: self.profile.lookup_key().to_owned(),
+            vb_profile_id: profile.id,
+            username: profile.username,
+            display_name: profile.display_name,
+            avatar_url: profile.avatar_url,
+            bio: profile.bio,
+            followers: profile.followers,
+            following: profile.following,
+            engagement: profile.engagement,
+            avg_views: profile.avg_views,
+            avg_likes: profile.avg_likes,
+            avg_comments: profile.avg_comments,
+            score: profile.score.total,
+            score_reach: profile.score.reach,
+            score_engagement: profile.score.engagement,
+            score_authenticity: profile.score.authenticity,
+            contact_email: profile.contact.email,
+            contact_phone: profile.contact.phone,
+            crawled_at: profile.crawled_at,
+            added_by_partner: self.asked_by,
+        }
+    }
+}
+
+const NOT_FOUND: &str = "NOT_FOUND";
+const CRAWL_TIMEOUT: &str = "CRAWL_TIMEOUT";
+const VENDOR_UNAVAILABLE: &str = "VENDOR_UNAVAILABLE";
+
+/// What a vendor's failure means for the job, in words for the partner.
+fn job_error(error: &VendorError) -> JobError {
+    let unavailable = "the profile could not be crawled: the vendor is unavailable";
+    let told = match error {
+        VendorError::NotFound | VendorError::Private => {
+            JobError::fatal(NOT_FOUND, "the profile was not found or is private")
+        }
+        VendorError::Timeout { .. } => {
+            JobError::retryable(CRAWL_TIMEOUT, "the crawl took longer than 30 seconds")
+        }
+        error if error.is_retryable() => JobError::retryable(VENDOR_UNAVAILABLE, unavailable),
+        _ => JobError::fatal(VENDOR_UNAVAILABLE, unavailable),
+    };
+    told.after(error.retry_after()).caused_by(error)
+}

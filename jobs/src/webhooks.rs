@@ -1,0 +1,5 @@
+//! Telling partners what happened.
+
+mod deliver;
+
+pub use deliver::Deliver;

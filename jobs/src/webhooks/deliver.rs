@@ -1,0 +1,146 @@
+//! `webhooks.deliver`: sends one signed callback until it is taken, refused for good, or the schedule ends.
+//!
+//! The receiver sees at least one request, always with the delivery's id as `webhook-id` and always with the
+//! same body, which is drawn from the finished job: so it can tell repeats apart from news.
+
+use std::time::Duration;
+
+use ::webhooks::{
+    deliveries::{self, Attempt, Delivery, DeliveryStatus},
+    schedule::{ATTEMPTS_MAX, RETRY_AFTER_MAX, RETRY_DELAYS, Verdict, verdict},
+    signing::Secret,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use kernel::ids::{DeliveryId, PartnerId};
+use outbound::{OutboundError, Response};
+use queue::{Backoff, INTERNAL_ERROR, Job, JobError, Outcome, Policy, Queue};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+
+use crate::{Context, Handler, callback};
+
+/// The arguments.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deliver {
+    /// The delivery.
+    pub delivery: DeliveryId,
+}
+
+impl Job for Deliver {
+    const KIND: &'static str = "webhooks.deliver";
+    const POLICY: Policy = Policy {
+        queue: Queue::Webhooks,
+        priority: 0,
+        attempts_max: ATTEMPTS_MAX as i16,
+        // The request has 15 seconds; what comes on top is ours.
+        timeout: Duration::from_secs(25),
+        backoff: Backoff::Steps(&RETRY_DELAYS),
+    };
+}
+
+impl Handler for Deliver {
+    async fn run(self, cx: Context) -> Result<Outcome, JobError> {
+        let Some((delivery, secret, body)) = self.prepare(&cx).await? else {
+            return Ok(Outcome::Done(None));
+        };
+        let url = Url::parse(&delivery.url)
+            .map_err(|error| JobError::fatal(ADDRESS_REFUSED, "the callback URL is not one").caused_by(&error))?;
+        let signed = secret.sign(&delivery.id.to_string(), kernel::clock::now(), &body);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static("millpond-webhooks/1"));
+        let request_id = cx.request_id().map(|id| ("x-request-id", id));
+        for (name, value) in signed.headers().into_iter().chain(request_id) {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        let answer = cx.services().outbound.post(&url, headers, body).await;
+        self.conclude(&cx, &delivery, answer).await
+    }
+}
+
+const ADDRESS_REFUSED: &str = "ADDRESS_REFUSED";
+const GONE: &str = "GONE";
+const NOT_DELIVERED: &str = "NOT_DELIVERED";
+
+impl Deliver {
+    /// The delivery with what to sign and send, or `None` when nothing is left to send.
+    async fn prepare(&self, cx: &Context) -> Result<Option<(Delivery, Secret, Vec<u8>)>, JobError> {
+        let services = cx.services();
+        let mut conn = services.pool.acquire().await?;
+        let delivery = deliveries::get(&mut conn, cx.tenant(), self.delivery).await.map_err(webhook_error)?;
+        let Some(delivery) = delivery.filter(|delivery| delivery.status == DeliveryStatus::Pending) else {
+            return Ok(None);
+        };
+        let job = queue::get(&mut conn, Some(cx.tenant()), delivery.job).await?;
+        let Some(job) = job.filter(|job| job.status.has_ended()) else {
+            return Err(JobError::fatal(INTERNAL_ERROR, "the job that was to be reported is gone"));
+        };
+        let partner = PartnerId::from_uuid(cx.tenant().uuid());
+        let secret = partners::webhook_secret(&mut conn, &services.keyring, partner)
+            .await
+            .map_err(|error| JobError::retryable(INTERNAL_ERROR, "no signing secret").caused_by(&error))?;
+        let secret = Secret::parse(&secret)
+            .map_err(|error| JobError::fatal(INTERNAL_ERROR, "no usable signing secret").caused_by(&error))?;
+        let body = Value::Object(callback::body(&job)).to_string().into_bytes();
+        Ok(Some((delivery, secret, body)))
+    }
+
+    /// Records the attempt and decides how it goes on, in one fenced transaction.
+    async fn conclude(
+        &self,
+        cx: &Context,
+        delivery: &Delivery,
+        answer: Result<Response, OutboundError>,
+    ) -> Result<Outcome, JobError> {
+        let (attempt, retry_after, refused_for_good) = describe(&answer);
+        let verdict = attempt.response_status.map_or(Verdict::Retry, verdict);
+        let ends = matches!(verdict, Verdict::Gone) || refused_for_good || cx.is_last_attempt();
+
+        let mut tx = cx.begin().await?;
+        deliveries::record_attempt(&mut tx, cx.tenant(), delivery.id, &attempt).await.map_err(webhook_error)?;
+        if matches!(verdict, Verdict::Delivered) {
+            deliveries::mark_delivered(&mut tx, cx.tenant(), delivery.id).await.map_err(webhook_error)?;
+            return Ok(tx.done(None, delivery.subject).await?);
+        }
+        if ends {
+            deliveries::mark_failed(&mut tx, cx.tenant(), delivery.id).await.map_err(webhook_error)?;
+        }
+        tx.commit().await?;
+
+        let why = match (&attempt.response_status, attempt.error) {
+            (Some(status), _) => format!("the receiver answered {status}"),
+            (None, Some(error)) => error,
+            (None, None) => "no answer".to_owned(),
+        };
+        Err(match verdict {
+            Verdict::Gone => JobError::fatal(GONE, why),
+            _ if refused_for_good => JobError::fatal(ADDRESS_REFUSED, why),
+            _ => JobError::retryable(NOT_DELIVERED, why).after(retry_after.map(|wait| wait.min(RETRY_AFTER_MAX))),
+        })
+    }
+}
+
+fn describe(answer: &Result<Response, OutboundError>) -> (Attempt, Option<Duration>, bool) {
+    match answer {
+        Ok(response) => {
+            let attempt = Attempt {
+                duration: response.duration,
+                response_status: Some(response.status),
+                response_body: Some(response.body.clone()),
+                ..Attempt::default()
+            };
+            (attempt, response.retry_after, false)
+        }
+        Err(error) => {
+            let attempt = Attempt { error: Some(error.to_string()), ..Attempt::default() };
+            (attempt, None, matches!(error, OutboundError::Refused(_)))
+        }
+    }
+}
+
+fn webhook_error(error: ::webhooks::WebhookError) -> JobError {
+    JobError::retryable(INTERNAL_ERROR, "the delivery could not be read or written").caused_by(&error)
+}

@@ -1,0 +1,67 @@
+//! The apalis backend: it receives claimed jobs from the pump and hands them to the runtime. It never touches
+//! the database, so `poll_*` cannot fail and one slow query cannot stall a pool.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use apalis_core::{
+    backend::{Backend, BackendConfig, finalize::Ephemeral},
+    task::{Task, builder::TaskBuilder, task_id::RandomId},
+    worker::context::WorkerContext,
+};
+use queue::Claimed;
+use tokio::sync::mpsc;
+
+use crate::acknowledge::{AcknowledgeLayer, Report};
+
+#[derive(Debug)]
+pub(crate) struct PumpedBackend {
+    from_pump: mpsc::Receiver<Claimed>,
+    to_pump: mpsc::UnboundedSender<Report>,
+}
+
+impl PumpedBackend {
+    pub(crate) fn new(from_pump: mpsc::Receiver<Claimed>, to_pump: mpsc::UnboundedSender<Report>) -> Self {
+        Self { from_pump, to_pump }
+    }
+}
+
+impl Backend for PumpedBackend {
+    type Task = Task<Claimed>;
+    type Error = Infallible;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends when the pump, which is shutting down, drops its side.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
+        self.from_pump.poll_recv(cx).map(|claimed| claimed.map(|job| Ok(TaskBuilder::new(job).build())))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl BackendConfig for PumpedBackend {
+    type Args = Claimed;
+    type Id = RandomId;
+    type Kind = Ephemeral;
+    type Config = ();
+    type Layer = AcknowledgeLayer;
+
+    fn config(&self) -> &() {
+        &()
+    }
+
+    fn middleware(&mut self, _: &mut WorkerContext) -> AcknowledgeLayer {
+        AcknowledgeLayer::new(self.to_pump.clone())
+    }
+}

@@ -7,3 +7,4 @@ mod fetch;
 pub use actions::{NewEnrich, request_enrich};
 pub use enrich::Enrich;
 pub use fetch::Fetch;
+pub(crate) use fetch::STALE_AGE_MAX;

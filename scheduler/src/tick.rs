@@ -32,8 +32,8 @@ pub fn ticks_between(
 ) -> Result<Vec<DateTime<Utc>>, CronError> {
     let fields = line.split_whitespace().count();
     let with_seconds = if fields == 5 { format!("0 {line}") } else { line.to_owned() };
-    let schedule = Schedule::from_str(&with_seconds)
-        .map_err(|source| CronError { line: line.to_owned(), source })?;
+    let schedule =
+        Schedule::from_str(&with_seconds).map_err(|source| CronError { line: line.to_owned(), source })?;
     let ticks = schedule
         .after(&since.with_timezone(&time_zone))
         .map(|tick| tick.with_timezone(&Utc))
@@ -72,7 +72,10 @@ mod tests {
 
     #[test]
     fn the_beginning_is_left_out_and_the_end_is_included_so_that_looks_meet_without_gap_or_overlap() {
-        assert_eq!(ticks("17 * * * *", "2026-11-20T20:17:00Z", "2026-11-20T21:17:00Z"), ["2026-11-20T21:17:00Z"]);
+        assert_eq!(
+            ticks("17 * * * *", "2026-11-20T20:17:00Z", "2026-11-20T21:17:00Z"),
+            ["2026-11-20T21:17:00Z"]
+        );
         assert!(ticks("17 * * * *", "2026-11-20T20:17:00Z", "2026-11-20T20:17:00Z").is_empty());
     }
 
@@ -84,7 +87,8 @@ mod tests {
 
     #[test]
     fn a_wrong_line_is_named() {
-        let error = ticks_between("99 * * * *", Tz::UTC, at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"));
+        let error =
+            ticks_between("99 * * * *", Tz::UTC, at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"));
         assert!(error.is_err_and(|error| error.to_string().contains("99 * * * *")));
     }
 

@@ -1,9 +1,6 @@
 //! One attempt: the kind's handler, under its timeout, stoppable, with its answer turned into a verdict.
 
 use std::{
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Instant,
@@ -12,6 +9,7 @@ use std::{
 use apalis_core::task::Task;
 use jobs::{Context, Entry, Services};
 use queue::{CANCELLED, Claimed, JobError, Lease, Outcome, TIMEOUT, Waker};
+use tokio::task::{JoinError, JoinHandle};
 use tower::Service;
 use tracing::Instrument;
 
@@ -87,10 +85,11 @@ fn cancelled() -> JobError {
 
 impl Service<Task<Claimed>> for Execute {
     type Response = Verdict;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Verdict, Infallible>> + Send>>;
+    type Error = JoinError;
+    /// A task of its own, so that a handler that blocks or panics harms only itself.
+    type Future = JoinHandle<Verdict>;
 
-    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), JoinError>> {
         Poll::Ready(Ok(()))
     }
 
@@ -103,7 +102,6 @@ impl Service<Task<Claimed>> for Execute {
             job.attempt = claimed.attempt,
             request.id = claimed.request_id,
         );
-        let execute = self.clone();
-        Box::pin(async move { Ok(execute.attempt(claimed).await) }.instrument(span))
+        tokio::spawn(self.clone().attempt(claimed).instrument(span))
     }
 }

@@ -71,7 +71,8 @@ impl Incarnation {
             // The lease counts from before the statement was sent: the database's clock may only be later.
             let asked_at = Instant::now();
             let stop_at = renewed_at + *lease * 3 / 4;
-            match tokio::time::timeout_at(stop_at, queue::heartbeat(pool, id, shutdown.is_cancelled())).await {
+            match tokio::time::timeout_at(stop_at, queue::heartbeat(pool, id, shutdown.is_cancelled())).await
+            {
                 Ok(Ok(Heartbeat::Alive { cancelled })) => {
                     renewed_at = asked_at;
                     self.0.running.stop(&cancelled, Stop::Cancelled);
@@ -88,8 +89,9 @@ impl Incarnation {
                 let mut conn = pool.acquire().await?;
                 queue::unregister(&mut conn, id).await
             };
-            if let Ok(Err(error)) | Err(error) =
-                tokio::time::timeout(Duration::from_secs(2), signed_off).await.map_err(|_| queue::Error::LeaseLost)
+            if let Ok(Err(error)) | Err(error) = tokio::time::timeout(Duration::from_secs(2), signed_off)
+                .await
+                .map_err(|_| queue::Error::LeaseLost)
             {
                 tracing::debug!(%error, "not signed off; the next sweep does it");
             }

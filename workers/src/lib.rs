@@ -18,7 +18,7 @@ mod sweep;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use apalis::prelude::{ParallelizeExt, WorkerBuilder};
+use apalis::prelude::WorkerBuilder;
 use jobs::{Entry, Services};
 use queue::{ProcessInfo, Queue, Waker};
 use sqlx::PgPool;
@@ -93,10 +93,8 @@ pub async fn run(
         let (to_runtime, from_pump) = mpsc::channel(slots.max(1));
         let (to_pump, from_runtime) = mpsc::unbounded_channel();
         let execute = Execute::new(kinds, services.clone(), waker.clone(), running.clone());
-        let worker = WorkerBuilder::new(queue.as_str())
-            .backend(PumpedBackend::new(from_pump, to_pump))
-            .parallelize(tokio::spawn)
-            .build(execute);
+        let worker =
+            WorkerBuilder::new(queue.as_str()).backend(PumpedBackend::new(from_pump, to_pump)).build(execute);
         let pump = Pump {
             queue,
             slots,

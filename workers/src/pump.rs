@@ -178,7 +178,8 @@ impl Pump {
     async fn settle_alone(&self, one: Acknowledgement) {
         let lease = one.lease;
         let Err(error) = queue::settle(&self.pool, &[one]).await else { return };
-        let refused = JobError::fatal(INTERNAL_ERROR, "the job's outcome could not be stored").caused_by(&error);
+        let refused =
+            JobError::fatal(INTERNAL_ERROR, "the job's outcome could not be stored").caused_by(&error);
         let settlement = Settlement::End(End::Failed(refused.failure()), None);
         if let Err(error) = queue::settle(&self.pool, &[Acknowledgement { lease, settlement }]).await {
             tracing::error!(job.id = %lease.job, %error, "could not be settled; it will be taken back");

@@ -1,1 +1,27 @@
-//! partners
+//! Partners: who they are, how they prove it, what their subscription allows and how fast they may call.
+//!
+//! Guarantees: API keys are stored only as hashes and webhook secrets only sealed; a partner's code never changes;
+//! never more requests than a partner's limit pass in one clock minute, over any number of processes; one
+//! idempotency key means one effect within its 24 hours.
+//!
+//! This crate is SQL and rules over `&mut PgConnection`. It opens no transaction: where several statements belong
+//! together, the function says so. Only this crate writes the tables `partners`, `partner_subscriptions`,
+//! `partner_api_keys`, `partner_rate_windows` and `idempotency_keys`.
+
+pub mod authentication;
+pub mod directory;
+mod error;
+pub mod idempotency;
+pub mod keys;
+pub mod rate_window;
+pub mod rotation;
+pub mod subscription;
+
+pub use authentication::{Access, AuthFailure, Authenticated, Credentials};
+pub use directory::{Created, NewPartner, Partner};
+pub use error::{FieldFault, PartnerError};
+pub use idempotency::{Claim, IdempotencyKey};
+pub use keys::ApiKey;
+pub use rate_window::RateDecision;
+pub use rotation::NewKey;
+pub use subscription::{Features, Subscription, SubscriptionStatus, SubscriptionTier, tier_weight};

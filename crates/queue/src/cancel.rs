@@ -53,7 +53,8 @@ pub async fn cancel(
         }
         Some(false) => {
             let failure = Failure { code: CANCELLED.into(), message: format!("cancelled by {by}") };
-            let ending = Ending { tenant, job, token: None, end: End::Cancelled(failure), entry: None, subject: None };
+            let ending =
+                Ending { tenant, job, token: None, end: End::Cancelled(failure), entry: None, subject: None };
             let ended = end_jobs(conn, &[ending]).await?;
             Ok(Cancelled::Now { released: ended.released })
         }

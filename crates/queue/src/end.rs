@@ -38,7 +38,14 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub(crate) fn by(lease: LeaseKey, end: End) -> Self {
-        Self { tenant: lease.tenant, job: lease.job, token: Some(lease.token), end, entry: None, subject: None }
+        Self {
+            tenant: lease.tenant,
+            job: lease.job,
+            token: Some(lease.token),
+            end,
+            entry: None,
+            subject: None,
+        }
     }
 }
 
@@ -99,10 +106,7 @@ pub(crate) async fn end_jobs(conn: &mut PgConnection, endings: &[Ending]) -> Res
 
 /// Ends jobs that nobody waits for, in one autocommitted statement: the fast path of acknowledgement.
 /// Awaited jobs are left out, as are those whose lease was lost.
-pub(crate) async fn end_unawaited(
-    conn: &mut PgConnection,
-    endings: &[Ending],
-) -> Result<Vec<JobId>, Error> {
+pub(crate) async fn end_unawaited(conn: &mut PgConnection, endings: &[Ending]) -> Result<Vec<JobId>, Error> {
     let columns = Columns::of(endings);
     let ended = sqlx::query_file_scalar!(
         "src/end_unawaited.sql",

@@ -193,7 +193,8 @@ async fn holder_of_key(conn: &mut PgConnection, job: &NewJob) -> Result<Option<J
 /// The queues that the given jobs go to, each once: what to wake after the commit.
 #[must_use]
 pub fn queues_of(jobs: &[NewJob]) -> Vec<Queue> {
-    let mut queues: Vec<Queue> = jobs.iter().filter(|job| job.waits_for.is_none()).map(|job| job.queue).collect();
+    let mut queues: Vec<Queue> =
+        jobs.iter().filter(|job| job.waits_for.is_none()).map(|job| job.queue).collect();
     queues.sort_unstable();
     queues.dedup();
     queues

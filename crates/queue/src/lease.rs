@@ -148,11 +148,7 @@ impl JobTx {
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn share_end_of(
-        mut self,
-        tenant: TenantId,
-        other: JobId,
-    ) -> Result<Option<Outcome>, Error> {
+    pub async fn share_end_of(mut self, tenant: TenantId, other: JobId) -> Result<Option<Outcome>, Error> {
         // Whoever ends `other` locks its row first, so from here on either it is gone or its end sees us.
         let target = sqlx::query!(
             "select awaited, (state = 'waiting' and shares_end) as \"is_sharer!\"
@@ -163,7 +159,10 @@ impl JobTx {
         .fetch_optional(&mut *self.tx)
         .await?;
         let Some(target) = target else { return Ok(None) };
-        debug_assert!(!target.is_sharer, "sharing goes one level deep: the ending statement looks no further");
+        debug_assert!(
+            !target.is_sharer,
+            "sharing goes one level deep: the ending statement looks no further"
+        );
         if !target.awaited {
             sqlx::query!(
                 "update jobs set awaited = true where tenant_id = $1 and id = $2",

@@ -77,7 +77,9 @@ pub async fn sweep(pool: &PgPool, lease: Duration) -> Result<Swept, Error> {
                     token: Some(orphan.lease_token),
                     end: End::Failed(Failure {
                         code: WORKER_LOST.into(),
-                        message: format!("given up: {TAKEN_BACK_MAX} workers in a row died while they ran it"),
+                        message: format!(
+                            "given up: {TAKEN_BACK_MAX} workers in a row died while they ran it"
+                        ),
                     }),
                     entry: Some(entry),
                     subject: None,
@@ -159,10 +161,12 @@ pub async fn prune(pool: &PgPool, retention: Duration) -> Result<Pruned, Error> 
     )
     .fetch_one(&mut *tx)
     .await?;
-    let dropped =
-        sqlx::query_scalar!(r#"select drop_jobs_finished_before(now() - $1::interval) as "n!""#, interval(retention))
-            .fetch_one(&mut *tx)
-            .await?;
+    let dropped = sqlx::query_scalar!(
+        r#"select drop_jobs_finished_before(now() - $1::interval) as "n!""#,
+        interval(retention)
+    )
+    .fetch_one(&mut *tx)
+    .await?;
     tx.commit().await?;
     let keys_removed = sqlx::query!(
         "delete from job_unique_keys k
@@ -180,9 +184,5 @@ pub async fn prune(pool: &PgPool, retention: Duration) -> Result<Pruned, Error> 
 }
 
 fn interval(duration: Duration) -> PgInterval {
-    PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
-    }
+    PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }

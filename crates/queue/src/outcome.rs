@@ -35,7 +35,13 @@ pub struct JobError {
 impl JobError {
     /// Worth another attempt, as long as the policy allows one.
     pub fn retryable(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), chain: Vec::new(), fatal: false, retry_after: None }
+        Self {
+            code: code.into(),
+            message: message.into(),
+            chain: Vec::new(),
+            fatal: false,
+            retry_after: None,
+        }
     }
 
     /// No attempt will ever succeed; the job fails now.

@@ -7,7 +7,7 @@ use queue::{Backoff, INTERNAL_ERROR, Job, JobError, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{Context, Handler};
+use crate::{Context, Handler, profiles::STALE_AGE_MAX};
 
 /// No arguments.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -24,27 +24,32 @@ impl Job for PruneJobs {
     };
 }
 
-/// Rows removed in one statement: short transactions, so that nothing else waits or bloats.
-const BATCH_ROWS_MAX: i64 = 1_000;
+/// Rows of a table removed in one transaction: short ones, so that nothing else waits or bloats.
+const BATCH_ROWS_MAX: u32 = 1_000;
 
 impl Handler for PruneJobs {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
         let services = cx.services();
         let jobs = queue::prune(&services.pool, services.retention).await?;
-        let mut deliveries = 0;
-        let mut idempotency_keys = 0;
+        let mut rows = Rows::default();
         loop {
             let mut tx = cx.begin().await?;
-            let pruned = ::webhooks::deliveries::prune(&mut tx, services.retention, BATCH_ROWS_MAX)
-                .await
-                .map_err(|error| JobError::retryable(INTERNAL_ERROR, "deliveries not pruned").caused_by(&error))?;
-            let keys = partners::idempotency::prune(&mut tx, BATCH_ROWS_MAX)
-                .await
-                .map_err(|error| JobError::retryable(INTERNAL_ERROR, "keys not pruned").caused_by(&error))?;
+            let batch = Rows {
+                deliveries: ::webhooks::prune(&mut tx, services.retention, BATCH_ROWS_MAX.into())
+                    .await
+                    .map_err(|error| not_pruned(&error))?,
+                idempotency_keys: partners::idempotency::prune(&mut tx, BATCH_ROWS_MAX)
+                    .await
+                    .map_err(|error| not_pruned(&error))?,
+                crawls: pool::prune_crawls(&mut tx, STALE_AGE_MAX, BATCH_ROWS_MAX.into())
+                    .await
+                    .map_err(|error| not_pruned(&error))?,
+            };
             tx.commit().await?;
-            deliveries += pruned;
-            idempotency_keys += keys;
-            if pruned.max(keys) < BATCH_ROWS_MAX.unsigned_abs() {
+            rows.deliveries += batch.deliveries;
+            rows.idempotency_keys += batch.idempotency_keys;
+            rows.crawls += batch.crawls;
+            if batch.deliveries.max(batch.idempotency_keys).max(batch.crawls) < BATCH_ROWS_MAX.into() {
                 break;
             }
         }
@@ -52,8 +57,21 @@ impl Handler for PruneJobs {
             "partitionsCreated": jobs.partitions_created,
             "partitionsDropped": jobs.partitions_dropped,
             "uniqueKeys": jobs.keys_removed,
-            "deliveries": deliveries,
-            "idempotencyKeys": idempotency_keys,
+            "deliveries": rows.deliveries,
+            "idempotencyKeys": rows.idempotency_keys,
+            "crawls": rows.crawls,
         }))))
     }
+}
+
+/// Rows removed, by table.
+#[derive(Default)]
+struct Rows {
+    deliveries: u64,
+    idempotency_keys: u64,
+    crawls: u64,
+}
+
+fn not_pruned(error: &(dyn std::error::Error + 'static)) -> JobError {
+    JobError::retryable(INTERNAL_ERROR, "not everything was pruned").caused_by(error)
 }

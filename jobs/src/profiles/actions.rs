@@ -1,12 +1,12 @@
 //! What can be asked of profiles through more than one door (HTTP, the demonstration).
 
+use ::webhooks::NewDelivery;
 use kernel::{
     ids::{DeliveryId, JobId, PartnerId, TenantId},
     profile_url::ProfileUrl,
 };
 use queue::{JobError, NewJob, enqueue_many};
 use sqlx::PgConnection;
-use ::webhooks::deliveries::{self, NewDelivery};
 
 use super::Enrich;
 use crate::webhooks::Deliver;
@@ -41,7 +41,7 @@ pub async fn request_enrich(conn: &mut PgConnection, new: NewEnrich) -> Result<J
         return Ok(job);
     };
     let delivery = DeliveryId::from_uuid(job.derive("callback"));
-    deliveries::create(conn, NewDelivery { tenant, id: delivery, job, url: &url, subject: None })
+    ::webhooks::create(conn, NewDelivery { tenant, id: delivery, job, url: &url, subject: None })
         .await
         .map_err(|error| JobError::retryable(queue::INTERNAL_ERROR, "not stored").caused_by(&error))?;
     let deliver = NewJob::of(&Deliver { delivery })?

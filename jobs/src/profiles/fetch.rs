@@ -35,8 +35,8 @@ impl Job for Fetch {
     };
 }
 
-/// As old as a result may be when the vendor cannot give a newer one.
-const STALE_AGE_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+/// As old as a result may be when the vendor cannot give a newer one. Crawls are forgotten after that.
+pub(crate) const STALE_AGE_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 impl Handler for Fetch {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
@@ -63,7 +63,8 @@ impl Fetch {
             Err(error) => return Err(pool_error(error)),
         };
         let saved = pool::get(&mut tx, influencer).await.map_err(pool_error)?;
-        let saved = saved.ok_or_else(|| JobError::retryable(INTERNAL_ERROR, "the saved profile is not there"))?;
+        let saved =
+            saved.ok_or_else(|| JobError::retryable(INTERNAL_ERROR, "the saved profile is not there"))?;
         let result = json!({ "profile": pool::ProfileResult::from(saved) });
         Ok(tx.done(Some(result), Some(influencer.uuid())).await?)
     }
@@ -72,7 +73,8 @@ impl Fetch {
     async fn answer_stale(&self, cx: &Context, error: VendorError) -> Result<Outcome, JobError> {
         let mut tx = cx.begin().await?;
         let (platform, key) = (self.profile.platform(), self.profile.lookup_key());
-        let Some(known) = pool::fresh(&mut tx, platform, key, STALE_AGE_MAX).await.map_err(pool_error)? else {
+        let Some(known) = pool::fresh(&mut tx, platform, key, STALE_AGE_MAX).await.map_err(pool_error)?
+        else {
             return Err(job_error(&error));
         };
         let about = known.id.uuid();
@@ -84,7 +86,7 @@ impl Fetch {
         pool::Crawl {
             platform: profile.platform,
             lookup_key: self.profile.lookup_key().to_owned(),
-            vb_profile_id: profile.id,
+            vb_profile_id: profile.profile_id,
             username: profile.username,
             display_name: profile.display_name,
             avatar_url: profile.avatar_url,
@@ -118,9 +120,7 @@ fn job_error(error: &VendorError) -> JobError {
         VendorError::NotFound | VendorError::Private => {
             JobError::fatal(NOT_FOUND, "the profile was not found or is private")
         }
-        VendorError::Timeout { .. } => {
-            JobError::retryable(CRAWL_TIMEOUT, "the crawl took longer than 30 seconds")
-        }
+        VendorError::Timeout => JobError::retryable(CRAWL_TIMEOUT, "the crawl took longer than 30 seconds"),
         error if error.is_retryable() => JobError::retryable(VENDOR_UNAVAILABLE, unavailable),
         _ => JobError::fatal(VENDOR_UNAVAILABLE, unavailable),
     };

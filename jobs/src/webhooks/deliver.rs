@@ -6,12 +6,11 @@
 use std::time::Duration;
 
 use ::webhooks::{
-    deliveries::{self, Attempt, Delivery, DeliveryStatus},
-    schedule::{ATTEMPTS_MAX, RETRY_AFTER_MAX, RETRY_DELAYS, Verdict, verdict},
-    signing::Secret,
+    self as deliveries, ATTEMPTS_MAX, Attempt, Delivery, DeliveryStatus, RETRY_AFTER_MAX, RETRY_DELAYS,
+    Secret, Verdict, verdict,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use kernel::ids::{DeliveryId, PartnerId};
+use kernel::ids::DeliveryId;
 use outbound::{OutboundError, Response};
 use queue::{Backoff, INTERNAL_ERROR, Job, JobError, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
@@ -44,8 +43,9 @@ impl Handler for Deliver {
         let Some((delivery, secret, body)) = self.prepare(&cx).await? else {
             return Ok(Outcome::Done(None));
         };
-        let url = Url::parse(&delivery.url)
-            .map_err(|error| JobError::fatal(ADDRESS_REFUSED, "the callback URL is not one").caused_by(&error))?;
+        let url = Url::parse(&delivery.url).map_err(|error| {
+            JobError::fatal(ADDRESS_REFUSED, "the callback URL is not one").caused_by(&error)
+        })?;
         let signed = secret.sign(&delivery.id.to_string(), kernel::clock::now(), &body);
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -78,8 +78,7 @@ impl Deliver {
         let Some(job) = job.filter(|job| job.status.has_ended()) else {
             return Err(JobError::fatal(INTERNAL_ERROR, "the job that was to be reported is gone"));
         };
-        let partner = PartnerId::from_uuid(cx.tenant().uuid());
-        let secret = partners::webhook_secret(&mut conn, &services.keyring, partner)
+        let secret = partners::directory::webhook_secret(&mut conn, &services.keyring, cx.tenant())
             .await
             .map_err(|error| JobError::retryable(INTERNAL_ERROR, "no signing secret").caused_by(&error))?;
         let secret = Secret::parse(&secret)
@@ -100,7 +99,9 @@ impl Deliver {
         let ends = matches!(verdict, Verdict::Gone) || refused_for_good || cx.is_last_attempt();
 
         let mut tx = cx.begin().await?;
-        deliveries::record_attempt(&mut tx, cx.tenant(), delivery.id, &attempt).await.map_err(webhook_error)?;
+        deliveries::record_attempt(&mut tx, cx.tenant(), delivery.id, &attempt)
+            .await
+            .map_err(webhook_error)?;
         if matches!(verdict, Verdict::Delivered) {
             deliveries::mark_delivered(&mut tx, cx.tenant(), delivery.id).await.map_err(webhook_error)?;
             return Ok(tx.done(None, delivery.subject).await?);
@@ -118,7 +119,8 @@ impl Deliver {
         Err(match verdict {
             Verdict::Gone => JobError::fatal(GONE, why),
             _ if refused_for_good => JobError::fatal(ADDRESS_REFUSED, why),
-            _ => JobError::retryable(NOT_DELIVERED, why).after(retry_after.map(|wait| wait.min(RETRY_AFTER_MAX))),
+            _ => JobError::retryable(NOT_DELIVERED, why)
+                .after(retry_after.map(|wait| wait.min(RETRY_AFTER_MAX))),
         })
     }
 }

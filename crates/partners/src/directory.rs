@@ -1,0 +1,311 @@
+//! The partners there are: making, finding, listing, switching off and on.
+//!
+//! Guarantees: a code belongs to one partner for ever; a partner always has a subscription and a webhook secret.
+//! The webhook secret is sealed with the row it stands in, so a copy in another row does not open.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use kernel::ids::{PartnerId, TenantId};
+use kernel::sealing::{Keyring, SealContext};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::{FieldFault, PartnerError};
+use crate::rotation::{NewKey, insert_key};
+use crate::subscription::{Subscription, SubscriptionStatus, SubscriptionTier};
+
+/// Requests a minute of a partner for whom nothing else was asked.
+pub const RATE_LIMIT_DEFAULT: u32 = 100;
+/// Most requests a minute that can be given to a partner.
+pub const RATE_LIMIT_MAX: u32 = 1_000_000;
+/// Longest name of a partner.
+pub const NAME_CHARS_MAX: usize = 200;
+
+/// A partner organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partner {
+    /// Its id; not what it calls itself on the wire.
+    pub id: PartnerId,
+    /// The short name it calls itself by in `X-Partner-ID`.
+    pub code: String,
+    /// The name people read.
+    pub name: String,
+    /// Whether it may call.
+    pub is_active: bool,
+    /// Requests a clock minute.
+    pub rate_limit_per_minute: u32,
+    /// What it has bought.
+    pub subscription: Subscription,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Its last authenticated call, to the minute.
+    pub last_api_call_at: Option<DateTime<Utc>>,
+}
+
+/// A partner to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPartner {
+    /// 2 to 64 of a–z, 0–9 and `-`.
+    pub code: String,
+    /// 1 to 200 characters.
+    pub name: String,
+    /// What it has bought.
+    pub tier: SubscriptionTier,
+    /// Requests a clock minute, 1 to 1,000,000.
+    pub rate_limit_per_minute: u32,
+}
+
+/// A partner just made, with its secrets. The only time the key can be seen.
+#[derive(Clone)]
+pub struct Created {
+    /// The partner.
+    pub partner: Partner,
+    /// Its first key.
+    pub key: NewKey,
+    /// What verifies our webhooks: `whsec_` and base64.
+    pub webhook_secret: String,
+}
+
+impl fmt::Debug for Created {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Created")
+            .field("partner", &self.partner)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a partner with an active subscription, a key and a webhook secret. Needs a transaction: several rows
+/// belong together. All wrong fields are reported at once; a taken code names its holder and leaves the transaction
+/// usable.
+pub async fn create(
+    conn: &mut PgConnection,
+    keyring: &Keyring,
+    new: NewPartner,
+) -> Result<Created, PartnerError> {
+    let faults = faults(&new);
+    if !faults.is_empty() {
+        return Err(PartnerError::Invalid(faults));
+    }
+    let id = PartnerId::new();
+    let webhook_secret = format!("whsec_{}", STANDARD.encode(rand::random::<[u8; 32]>()));
+    let sealed = keyring.seal(webhook_secret.as_bytes(), &sealed_in(id.uuid()));
+    let inserted = sqlx::query_scalar!(
+        "
+        insert into partners (id, code, name, rate_limit_per_minute, webhook_secret)
+        values ($1, $2, $3, $4, $5)
+        on conflict on constraint partners_code_key do nothing
+        returning created_at
+        ",
+        id.uuid(),
+        new.code,
+        new.name.trim(),
+        new.rate_limit_per_minute.cast_signed(),
+        sealed,
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(created_at) = inserted else { return Err(taken(conn, new.code).await?) };
+    let subscription = Subscription { tier: new.tier, status: SubscriptionStatus::Active };
+    sqlx::query!(
+        "insert into partner_subscriptions (tenant_id, tier, status) values ($1, $2, $3)",
+        id.uuid(),
+        subscription.tier.as_str(),
+        subscription.status.as_str(),
+    )
+    .execute(&mut *conn)
+    .await?;
+    let key = insert_key(conn, id).await?;
+    let partner = Partner {
+        id,
+        code: new.code,
+        name: new.name.trim().to_owned(),
+        is_active: true,
+        rate_limit_per_minute: new.rate_limit_per_minute,
+        subscription,
+        created_at,
+        last_api_call_at: None,
+    };
+    Ok(Created { partner, key, webhook_secret })
+}
+
+/// Partners in the order of their codes, at most `rows_max`, after the code `after` if one is given.
+pub async fn list(
+    conn: &mut PgConnection,
+    after: Option<&str>,
+    rows_max: u32,
+) -> Result<Vec<Partner>, PartnerError> {
+    let rows = sqlx::query_as!(
+        PartnerRow,
+        r#"
+        select p.id, p.code, p.name, p.is_active, p.rate_limit_per_minute, p.created_at, p.last_api_call_at,
+               s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus"
+        from partners p join partner_subscriptions s on s.tenant_id = p.id
+        where $1::text is null or p.code > $1
+        order by p.code
+        limit $2
+        "#,
+        after,
+        i64::from(rows_max),
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(Partner::from).collect())
+}
+
+/// A partner by its code or `ptn_…` id. A code has no `_`, so the two are never confused.
+pub async fn find_by_code_or_id(
+    conn: &mut PgConnection,
+    text: &str,
+) -> Result<Option<Partner>, PartnerError> {
+    let id = text.parse::<PartnerId>().ok().map(PartnerId::uuid);
+    let row = sqlx::query_as!(
+        PartnerRow,
+        r#"
+        select p.id, p.code, p.name, p.is_active, p.rate_limit_per_minute, p.created_at, p.last_api_call_at,
+               s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus"
+        from partners p join partner_subscriptions s on s.tenant_id = p.id
+        where p.code = $1 or p.id = $2
+        "#,
+        text,
+        id,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(Partner::from))
+}
+
+/// Lets the partner call again. Activating an active one changes nothing.
+pub async fn activate(conn: &mut PgConnection, partner: PartnerId) -> Result<(), PartnerError> {
+    set_active(conn, partner, true).await
+}
+
+/// Stops the partner from calling; its keys stay. Deactivating twice changes nothing.
+pub async fn deactivate(conn: &mut PgConnection, partner: PartnerId) -> Result<(), PartnerError> {
+    set_active(conn, partner, false).await
+}
+
+/// The secret our webhooks to this partner are signed with. Do not log it.
+pub async fn webhook_secret(
+    conn: &mut PgConnection,
+    keyring: &Keyring,
+    tenant: TenantId,
+) -> Result<String, PartnerError> {
+    let sealed = sqlx::query_scalar!("select webhook_secret from partners where id = $1", tenant.uuid())
+        .fetch_optional(conn)
+        .await?
+        .ok_or(PartnerError::NotFound("partner"))?;
+    let opened = keyring.open(&sealed, &sealed_in(tenant.uuid()))?;
+    String::from_utf8(opened).map_err(|_| PartnerError::DamagedSecret)
+}
+
+struct PartnerRow {
+    id: Uuid,
+    code: String,
+    name: String,
+    is_active: bool,
+    rate_limit_per_minute: i32,
+    created_at: DateTime<Utc>,
+    last_api_call_at: Option<DateTime<Utc>>,
+    tier: SubscriptionTier,
+    status: SubscriptionStatus,
+}
+
+impl From<PartnerRow> for Partner {
+    fn from(row: PartnerRow) -> Self {
+        Self {
+            id: PartnerId::from_uuid(row.id),
+            code: row.code,
+            name: row.name,
+            is_active: row.is_active,
+            // The table's constraint keeps it positive.
+            rate_limit_per_minute: row.rate_limit_per_minute.unsigned_abs(),
+            subscription: Subscription { tier: row.tier, status: row.status },
+            created_at: row.created_at,
+            last_api_call_at: row.last_api_call_at,
+        }
+    }
+}
+
+fn sealed_in(partner: Uuid) -> SealContext {
+    SealContext { table: "partners", column: "webhook_secret", owner: partner, row: partner }
+}
+
+/// The same limits as the table's constraints, but told all at once and in words.
+fn faults(new: &NewPartner) -> Vec<FieldFault> {
+    let mut faults = Vec::new();
+    let mut fault = |field, message: String| faults.push(FieldFault { field, message });
+    let is_code_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if !(2..=64).contains(&new.code.len()) || !new.code.bytes().all(is_code_byte) {
+        fault("code", "2 to 64 of a-z, 0-9 and -".to_owned());
+    }
+    let name = new.name.trim();
+    if !(1..=NAME_CHARS_MAX).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        fault("name", format!("1 to {NAME_CHARS_MAX} characters on one line"));
+    }
+    if !(1..=RATE_LIMIT_MAX).contains(&new.rate_limit_per_minute) {
+        fault("rateLimit", format!("1 to {RATE_LIMIT_MAX} requests a minute"));
+    }
+    faults
+}
+
+/// Who holds the code. The insert has waited for any other insert of it, so the holder is visible now.
+async fn taken(conn: &mut PgConnection, code: String) -> Result<PartnerError, PartnerError> {
+    let holder = sqlx::query!("select id, name from partners where code = $1", code).fetch_one(conn).await?;
+    Ok(PartnerError::CodeTaken { code, holder: PartnerId::from_uuid(holder.id), name: holder.name })
+}
+
+async fn set_active(
+    conn: &mut PgConnection,
+    partner: PartnerId,
+    is_active: bool,
+) -> Result<(), PartnerError> {
+    let changed = sqlx::query!(
+        "update partners set is_active = $2, updated_at = now() where id = $1",
+        partner.uuid(),
+        is_active,
+    )
+    .execute(conn)
+    .await?;
+    match changed.rows_affected() {
+        0 => Err(PartnerError::NotFound("partner")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new_partner(code: &str, name: &str, rate_limit_per_minute: u32) -> NewPartner {
+        NewPartner {
+            code: code.to_owned(),
+            name: name.to_owned(),
+            tier: SubscriptionTier::Free,
+            rate_limit_per_minute,
+        }
+    }
+
+    #[test]
+    fn all_wrong_fields_are_told_at_once() {
+        let wrong: Vec<&str> =
+            faults(&new_partner("Tech_Bank", " \t ", 0)).iter().map(|fault| fault.field).collect();
+        assert_eq!(wrong, ["code", "name", "rateLimit"]);
+    }
+
+    #[test]
+    fn codes_and_names_are_accepted_up_to_their_limits() {
+        for code in ["ab", "techcombank", "7-eleven", &"a".repeat(64)] {
+            assert!(faults(&new_partner(code, "Ngân hàng Kỹ Thương", RATE_LIMIT_MAX)).is_empty(), "{code}");
+        }
+        for code in ["", "a", "Ab", "a b", "a_b", "ngân", &"a".repeat(65)] {
+            assert_eq!(faults(&new_partner(code, "N", 1)).len(), 1, "{code}");
+        }
+        assert!(faults(&new_partner("ab", &"ạ".repeat(NAME_CHARS_MAX), 1)).is_empty());
+        assert_eq!(faults(&new_partner("ab", &"a".repeat(NAME_CHARS_MAX + 1), 1)).len(), 1);
+        assert_eq!(faults(&new_partner("ab", "two\nlines", RATE_LIMIT_MAX + 1)).len(), 2);
+    }
+}

@@ -1,0 +1,174 @@
+//! A partner's API keys over time: new ones, overlapping ones, revoked ones.
+//!
+//! Guarantees: a rotation leaves the new key and, for the overlap asked for, those before it; at most
+//! [`KEYS_LIVE_MAX`] keys of a partner work at once; a revoked or expired key never works again. Processes that
+//! remember credentials notice within their cache's few seconds.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use kernel::ids::{ApiKeyId, PartnerId};
+use sqlx::PgConnection;
+use sqlx::postgres::types::PgInterval;
+
+use crate::error::{FieldFault, PartnerError};
+use crate::keys::ApiKey;
+
+/// How many keys of one partner may work at once.
+pub const KEYS_LIVE_MAX: i64 = 8;
+/// Longest time an old key may work beside the new one.
+pub const OVERLAP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A key just made. The only time it can be seen.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// The key's id; not secret.
+    pub id: ApiKeyId,
+    /// The key itself.
+    pub api_key: ApiKey,
+    /// The part it may be recognised by.
+    pub prefix: String,
+}
+
+/// What is known about a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySummary {
+    /// The key's id; not secret.
+    pub id: ApiKeyId,
+    /// The part it may be recognised by.
+    pub prefix: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it stops working; none: never.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// Makes a new key. The keys before it die at once, or after `overlap` (at most a day); none lives longer by it.
+/// Needs a transaction: several statements belong together.
+pub async fn rotate_key(
+    conn: &mut PgConnection,
+    partner: PartnerId,
+    overlap: Duration,
+) -> Result<NewKey, PartnerError> {
+    if overlap > OVERLAP_MAX {
+        let message = format!("at most {} hours", OVERLAP_MAX.as_secs() / 3_600);
+        return Err(PartnerError::Invalid(vec![FieldFault { field: "overlap", message }]));
+    }
+    // Locked, so that two rotations at once count each other's keys.
+    sqlx::query_scalar!("select id from partners where id = $1 for update", partner.uuid())
+        .fetch_optional(&mut *conn)
+        .await?
+        .ok_or(PartnerError::NotFound("partner"))?;
+    match overlap.is_zero() {
+        true => revoke_all(conn, partner).await?,
+        false => expire_all(conn, partner, overlap).await?,
+    }
+    insert_key(conn, partner).await
+}
+
+/// Revokes one key. Revoking it again changes nothing.
+pub async fn revoke_key(
+    conn: &mut PgConnection,
+    partner: PartnerId,
+    key: ApiKeyId,
+) -> Result<(), PartnerError> {
+    let revoked = sqlx::query!(
+        "
+        update partner_api_keys set revoked_at = coalesce(revoked_at, now())
+        where tenant_id = $1 and id = $2
+        ",
+        partner.uuid(),
+        key.uuid(),
+    )
+    .execute(conn)
+    .await?;
+    match revoked.rows_affected() {
+        0 => Err(PartnerError::NotFound("API key")),
+        _ => Ok(()),
+    }
+}
+
+/// The newest keys of a partner, at most `rows_max`, dead ones included.
+pub async fn list_keys(
+    conn: &mut PgConnection,
+    partner: PartnerId,
+    rows_max: u32,
+) -> Result<Vec<KeySummary>, PartnerError> {
+    let rows = sqlx::query!(
+        "
+        select id, prefix, created_at, expires_at, revoked_at from partner_api_keys
+        where tenant_id = $1 order by id desc limit $2
+        ",
+        partner.uuid(),
+        i64::from(rows_max),
+    )
+    .fetch_all(conn)
+    .await?;
+    let summary = rows.into_iter().map(|row| KeySummary {
+        id: ApiKeyId::from_uuid(row.id),
+        prefix: row.prefix,
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+        revoked_at: row.revoked_at,
+    });
+    Ok(summary.collect())
+}
+
+/// Adds a key that does not expire.
+pub(crate) async fn insert_key(conn: &mut PgConnection, partner: PartnerId) -> Result<NewKey, PartnerError> {
+    let id = ApiKeyId::new();
+    let (api_key, hash, prefix) = ApiKey::generate();
+    let inserted = sqlx::query!(
+        "
+        insert into partner_api_keys (tenant_id, id, prefix, secret_hash)
+        select $1, $2, $3, $4
+        where (
+            select count(*) from partner_api_keys
+            where tenant_id = $1 and revoked_at is null and (expires_at is null or expires_at > now())
+        ) < $5
+        ",
+        partner.uuid(),
+        id.uuid(),
+        prefix,
+        hash.as_slice(),
+        KEYS_LIVE_MAX,
+    )
+    .execute(conn)
+    .await?;
+    match inserted.rows_affected() {
+        0 => Err(PartnerError::TooManyKeys { live_max: KEYS_LIVE_MAX }),
+        _ => Ok(NewKey { id, api_key, prefix }),
+    }
+}
+
+async fn revoke_all(conn: &mut PgConnection, partner: PartnerId) -> Result<(), PartnerError> {
+    sqlx::query!(
+        "update partner_api_keys set revoked_at = now() where tenant_id = $1 and revoked_at is null",
+        partner.uuid(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn expire_all(
+    conn: &mut PgConnection,
+    partner: PartnerId,
+    overlap: Duration,
+) -> Result<(), PartnerError> {
+    let microseconds = i64::try_from(overlap.as_micros()).unwrap_or(i64::MAX);
+    // `least` ignores null: a key without an end gets one.
+    sqlx::query!(
+        "
+        update partner_api_keys set expires_at = least(expires_at, now() + $2)
+        where tenant_id = $1 and revoked_at is null
+        ",
+        partner.uuid(),
+        PgInterval { months: 0, days: 0, microseconds },
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! Subscriptions: tiers, statuses, and what each tier allows. Pure.
+//!
+//! The matrix is appendix B of the Influence Library's requirements.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What a partner has bought. It governs API quota, never commission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum SubscriptionTier {
+    /// 10 influencers a month.
+    Free,
+    /// 50 influencers a month.
+    Basic,
+    /// 200 influencers a month.
+    Premium,
+    /// As many as wanted.
+    Enterprise,
+}
+
+/// Where a subscription stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum SubscriptionStatus {
+    /// Paid up.
+    Active,
+    /// Its end and the grace period have passed.
+    Expired,
+    /// Stopped by an admin.
+    Suspended,
+    /// Its end has passed, and it works on for a while.
+    GracePeriod,
+}
+
+/// A partner's subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// What was bought.
+    pub tier: SubscriptionTier,
+    /// Whether it may be used.
+    pub status: SubscriptionStatus,
+}
+
+/// What a tier allows, under the names partners see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Features {
+    /// Search the pool.
+    pub pool_search: bool,
+    /// Request influencers from it.
+    pub pool_request: bool,
+    /// Enrich profiles.
+    pub profile_enrich: bool,
+    /// Refresh profiles in batches.
+    pub batch_refresh: bool,
+    /// Register webhook endpoints. The callback of one job needs no feature.
+    pub webhooks: bool,
+    /// Support by people, first in line.
+    pub priority_support: bool,
+    /// Integration work by people.
+    pub custom_integration: bool,
+}
+
+impl SubscriptionTier {
+    /// All tiers, least first.
+    pub const ALL: [Self; 4] = [Self::Free, Self::Basic, Self::Premium, Self::Enterprise];
+
+    /// The name on the wire and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Basic => "basic",
+            Self::Premium => "premium",
+            Self::Enterprise => "enterprise",
+        }
+    }
+
+    /// What the tier allows.
+    pub const fn features(self) -> Features {
+        let at_least_basic = !matches!(self, Self::Free);
+        let at_least_premium = matches!(self, Self::Premium | Self::Enterprise);
+        Features {
+            pool_search: true,
+            pool_request: true,
+            profile_enrich: true,
+            batch_refresh: at_least_basic,
+            webhooks: at_least_basic,
+            priority_support: at_least_premium,
+            custom_integration: matches!(self, Self::Enterprise),
+        }
+    }
+
+    /// Influencers a month; none: no limit.
+    pub const fn monthly_quota(self) -> Option<u32> {
+        match self {
+            Self::Free => Some(10),
+            Self::Basic => Some(50),
+            Self::Premium => Some(200),
+            Self::Enterprise => None,
+        }
+    }
+}
+
+/// A tier's weight when workers share their time among partners.
+pub const fn tier_weight(tier: SubscriptionTier) -> u32 {
+    match tier {
+        SubscriptionTier::Free => 1,
+        SubscriptionTier::Basic => 2,
+        SubscriptionTier::Premium => 4,
+        SubscriptionTier::Enterprise => 8,
+    }
+}
+
+impl fmt::Display for SubscriptionTier {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.as_str())
+    }
+}
+
+/// No such tier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no such subscription tier; there are free, basic, premium and enterprise")]
+pub struct UnknownTier;
+
+impl FromStr for SubscriptionTier {
+    type Err = UnknownTier;
+
+    /// Reads a name in either letter case: documents and samples disagree about it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|tier| tier.as_str().eq_ignore_ascii_case(text)).ok_or(UnknownTier)
+    }
+}
+
+impl SubscriptionStatus {
+    /// The name on the wire and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Expired => "expired",
+            Self::Suspended => "suspended",
+            Self::GracePeriod => "grace_period",
+        }
+    }
+}
+
+impl fmt::Display for SubscriptionStatus {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_those_of_the_published_matrix() {
+        let flags = |tier: SubscriptionTier| {
+            let f = tier.features();
+            [
+                f.pool_search,
+                f.pool_request,
+                f.profile_enrich,
+                f.batch_refresh,
+                f.webhooks,
+                f.priority_support,
+                f.custom_integration,
+            ]
+            .map(u8::from)
+        };
+        assert_eq!(flags(SubscriptionTier::Free), [1, 1, 1, 0, 0, 0, 0]);
+        assert_eq!(flags(SubscriptionTier::Basic), [1, 1, 1, 1, 1, 0, 0]);
+        assert_eq!(flags(SubscriptionTier::Premium), [1, 1, 1, 1, 1, 1, 0]);
+        assert_eq!(flags(SubscriptionTier::Enterprise), [1, 1, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn quotas_and_weights_grow_with_the_tier() {
+        let quotas = SubscriptionTier::ALL.map(SubscriptionTier::monthly_quota);
+        assert_eq!(quotas, [Some(10), Some(50), Some(200), None]);
+        assert_eq!(SubscriptionTier::ALL.map(tier_weight), [1, 2, 4, 8]);
+    }
+
+    #[test]
+    fn a_tier_is_read_in_either_letter_case_and_written_in_lower() {
+        for tier in SubscriptionTier::ALL {
+            assert_eq!(tier.as_str().parse(), Ok(tier));
+            assert_eq!(tier.as_str().to_uppercase().parse(), Ok(tier));
+            assert_eq!(serde_json::to_value(tier).unwrap(), tier.as_str());
+        }
+        assert_eq!("gold".parse::<SubscriptionTier>(), Err(UnknownTier));
+        assert_eq!(serde_json::to_value(SubscriptionStatus::GracePeriod).unwrap(), "grace_period");
+    }
+}

@@ -1,0 +1,26 @@
+-- The latest snapshot of a known creator. Not here, because they are the administrators': category, visibility,
+-- source, who added it, a tier set by hand, a paused or archived sync.
+update pool_influencers
+set vb_profile_id = $2,
+    username = $3,
+    display_name = $4,
+    avatar_url = $5,
+    bio = $6,
+    followers = $7,
+    following = $8,
+    engagement = $9::float8::numeric,
+    avg_views = $10,
+    avg_likes = $11,
+    avg_comments = $12,
+    score = $13,
+    score_reach = $14,
+    score_engagement = $15,
+    score_authenticity = $16,
+    tier = case when tier_set_by_admin then tier else $17 end,
+    contact_email = $18,
+    contact_phone = $19,
+    synced_at = least($20::timestamptz, now()),
+    sync_status = case when sync_status in ('PAUSED', 'ARCHIVED') then sync_status else 'ACTIVE' end,
+    sync_error = null,
+    updated_at = now()
+where id = $1

@@ -1,10 +1,7 @@
--- One job by id, live or finished. Without a tenant, every tenant's key is probed: operators only.
+-- One job by id, live or finished, of one of the given tenants: a primary-key probe for each and for each
+-- retained week.
 with tenants as (
-    select $2::uuid as tenant_id where $2 is not null
-    union all
-    select id from partners where $2 is null
-    union all
-    select '00000000-0000-0000-0000-000000000000'::uuid where $2 is null
+    select tenant_id from unnest($2::uuid[]) as t (tenant_id)
 )
 select
     j.tenant_id as "tenant_id!", j.id as "id!", j.queue as "queue!", j.kind as "kind!",

@@ -46,7 +46,7 @@ pub use maintenance::{Pruned, Swept, TAKEN_BACK_MAX, prune, sweep, unpark};
 pub use new_job::NewJob;
 pub use outcome::{CANCELLED, Failure, INTERNAL_ERROR, JobError, Outcome, Settled, TIMEOUT, WORKER_LOST};
 pub use process::{Heartbeat, ProcessInfo, heartbeat, register, unregister};
-pub use read::{AttemptError, JobRecord, JobStatus, ListFilter, get, list};
+pub use read::{AttemptError, JobRecord, JobStatus, ListFilter, find, get, list};
 pub use settle::{Acknowledgement, SettledBatch, Settlement, settle};
 pub use wake::{COALESCE, Waker};
 pub use watch::Watcher;

@@ -148,18 +148,25 @@ pub struct ListFilter {
     pub older_than: Option<JobId>,
 }
 
-/// One job. With a tenant, another tenant's job is not there.
+/// One job of a tenant; another tenant's job is not there.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub async fn get(
+pub async fn get(conn: &mut PgConnection, tenant: TenantId, id: JobId) -> Result<Option<JobRecord>, Error> {
+    find(conn, &[tenant], id).await
+}
+
+/// One job of any of the given tenants: for operators, who have an id and not its owner.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn find(
     conn: &mut PgConnection,
-    tenant: Option<TenantId>,
+    tenants: &[TenantId],
     id: JobId,
 ) -> Result<Option<JobRecord>, Error> {
-    let row = sqlx::query_file_as!(Row, "src/get.sql", id.uuid(), tenant.map(TenantId::uuid))
-        .fetch_optional(conn)
-        .await?;
+    let tenants: Vec<Uuid> = tenants.iter().map(|tenant| tenant.uuid()).collect();
+    let row = sqlx::query_file_as!(Row, "src/get.sql", id.uuid(), &tenants).fetch_optional(conn).await?;
     Ok(row.map(Row::into_record))
 }
 

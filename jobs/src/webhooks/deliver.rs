@@ -74,7 +74,7 @@ impl Deliver {
         let Some(delivery) = delivery.filter(|delivery| delivery.status == DeliveryStatus::Pending) else {
             return Ok(None);
         };
-        let job = queue::get(&mut conn, Some(cx.tenant()), delivery.job).await?;
+        let job = queue::get(&mut conn, cx.tenant(), delivery.job).await?;
         let Some(job) = job.filter(|job| job.status.has_ended()) else {
             return Err(JobError::fatal(INTERNAL_ERROR, "the job that was to be reported is gone"));
         };

@@ -1,0 +1,212 @@
+//! Jobs as partners see them: those they asked for, never those that serve us (deliveries, crawls).
+
+pub mod cancel;
+pub mod list;
+pub mod show;
+
+use std::time::Duration;
+
+use chrono::Utc;
+use http::HeaderValue;
+use jobs::profiles::Enrich;
+use kernel::ids::{JobId, TenantId};
+use queue::{Job, JobRecord, JobStatus};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+
+use super::instant;
+use crate::error::ApiError;
+use crate::estimate;
+use crate::middleware::context::RequestContext;
+use crate::state::ApiState;
+
+/// The kinds that partners ask for. Jobs of other kinds are not theirs to see, though they may own them.
+pub const PARTNER_KINDS: [&str; 1] = [Enrich::KIND];
+
+/// Polling less often than this helps nobody: jobs end in seconds.
+const RETRY_AFTER_S_MAX: u64 = 10;
+
+/// A job.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "jobId": "job_01jd8x4xkre9a8y9tbn2p5q3mw",
+    "kind": "profiles.enrich",
+    "status": "processing",
+    "createdAt": "2026-01-31T08:30:00.000Z",
+    "estimatedTime": 6,
+    "eta": "2026-01-31T08:30:10.000Z",
+    "attempts": 1,
+    "attemptsMax": 10,
+    "errors": []
+}))]
+pub struct JobView {
+    /// Its id.
+    #[schema(value_type = String)]
+    job_id: JobId,
+    /// What it does, e.g. `profiles.enrich`.
+    kind: String,
+    /// `queued`, `processing`, `completed`, `failed` or `cancelled`.
+    #[schema(value_type = String)]
+    status: JobStatus,
+    /// When it was stored.
+    created_at: String,
+    /// While it has not ended: whole seconds until the result, from how long such jobs took lately.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estimated_time: Option<u64>,
+    /// While it has not ended: when that will be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eta: Option<String>,
+    /// Attempts begun.
+    attempts: i16,
+    /// Attempts allowed.
+    attempts_max: i16,
+    /// Every attempt that failed, the oldest first.
+    errors: Vec<AttemptView>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<String>,
+    /// When completed: for `profiles.enrich` an object with `profile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    result: Option<Value>,
+    /// When failed or cancelled: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<FailureView>,
+}
+
+/// One failed attempt.
+#[derive(Debug, Serialize, ToSchema)]
+struct AttemptView {
+    /// Its number, where one is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<i16>,
+    /// When it failed.
+    at: String,
+    /// For programs.
+    #[schema(example = "VENDOR_UNAVAILABLE")]
+    code: String,
+    /// For people.
+    message: String,
+}
+
+/// Why a job failed or was cancelled.
+#[derive(Debug, Serialize, ToSchema)]
+struct FailureView {
+    /// For programs: `NOT_FOUND`, `CRAWL_TIMEOUT`, `VENDOR_UNAVAILABLE`, `CANCELLED` or `INTERNAL_ERROR`.
+    #[schema(example = "NOT_FOUND")]
+    code: String,
+    /// For people.
+    message: String,
+}
+
+/// One job in S0's wrapper.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobBody {
+    /// Always true: the question was answered, however the job ended.
+    success: bool,
+    data: JobView,
+}
+
+/// The end of a job as its callback tells it, plus `success`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "success": true,
+    "jobId": "job_01jd8x4xkre9a8y9tbn2p5q3mw",
+    "status": "completed",
+    "profile": {
+        "id": "vb_prof_123",
+        "platform": "tiktok",
+        "username": "example",
+        "displayName": "Example Creator",
+        "followers": 50000,
+        "engagement": 4.2,
+        "score": 75,
+        "metrics": {},
+        "crawledAt": "2026-01-31T10:00:00.000Z"
+    }
+}))]
+pub struct FinalBody {
+    /// Whether the job completed.
+    success: bool,
+    /// `jobId`, `status`, and the result's fields or `error: {code, message}`.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    callback: Map<String, Value>,
+}
+
+impl FinalBody {
+    /// The body of an ended job.
+    pub fn of(job: &JobRecord) -> Self {
+        Self { success: job.status == JobStatus::Completed, callback: jobs::callback::body(job) }
+    }
+}
+
+impl JobView {
+    /// The job as its owner sees it, `usual` being how long such jobs take: no causes of errors, no arguments.
+    fn of(job: JobRecord, usual: Duration, now: chrono::DateTime<Utc>) -> Self {
+        let live = !job.status.has_ended();
+        let remaining = live.then(|| estimate::remaining(usual, job.created_at, now));
+        let errors = job.errors.into_iter().map(|error| AttemptView {
+            attempt: error.attempt,
+            at: instant(error.at),
+            code: error.code,
+            message: error.message,
+        });
+        let failure = job.failure.map(|failure| FailureView {
+            code: failure.code.to_string(),
+            message: failure.message.to_string(),
+        });
+        Self {
+            job_id: job.id,
+            kind: job.kind,
+            status: job.status,
+            created_at: instant(job.created_at),
+            estimated_time: remaining.map(estimate::seconds),
+            eta: remaining.map(|remaining| instant(now + remaining)),
+            attempts: job.attempts,
+            attempts_max: job.attempts_max,
+            errors: errors.collect(),
+            finished_at: job.finished_at.map(instant),
+            result: job.result.filter(|_| job.status == JobStatus::Completed),
+            error: failure.filter(|_| !live),
+        }
+    }
+}
+
+/// Where a job is polled.
+pub fn location(job: JobId) -> Result<HeaderValue, ApiError> {
+    HeaderValue::from_str(&format!("/api/v1/jobs/{job}")).map_err(ApiError::internal)
+}
+
+/// After how many seconds polling a job makes sense that will take so many more.
+pub fn retry_after_s(remaining_s: u64) -> u64 {
+    remaining_s.clamp(1, RETRY_AFTER_S_MAX)
+}
+
+/// Waits until the job has ended, for at most `wait` and the longest wait there is, without taking a place among
+/// the requests in flight. Ends early, as if in vain, when the process is to stop.
+pub async fn until_ended(state: &ApiState, tenant: TenantId, job: JobId, wait: Duration) -> bool {
+    if let Some(context) = RequestContext::current() {
+        context.release_place();
+    }
+    let wait = wait.min(state.wait_max());
+    tokio::select! {
+        () = state.stop().cancelled() => false,
+        ended = state.watcher().until_ended(tenant, job, wait) => ended,
+    }
+}
+
+/// A job that the tenant asked for. Other tenants' jobs and internal ones are as absent as those that never were.
+async fn own_job(conn: &mut PgConnection, tenant: TenantId, id: JobId) -> Result<JobRecord, ApiError> {
+    let found = queue::get(conn, tenant, id).await?;
+    found.filter(|job| PARTNER_KINDS.contains(&job.kind.as_str())).ok_or(ApiError::NotFound("job"))
+}
+
+/// One job as a body.
+async fn job_body(state: &ApiState, job: JobRecord) -> JobBody {
+    let usual = state.estimates().usual(state.pool()).await;
+    JobBody { success: true, data: JobView::of(job, usual, kernel::clock::now()) }
+}

@@ -1,0 +1,13 @@
+//! Wire types and handlers, one file a resource.
+
+pub mod docs;
+pub mod health;
+pub mod jobs;
+pub mod profiles;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// An instant as it is written everywhere: RFC 3339 in UTC, milliseconds, ending in `Z`.
+fn instant(instant: DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Millis, true)
+}

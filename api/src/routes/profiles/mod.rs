@@ -1,0 +1,3 @@
+//! Profiles of creators.
+
+pub mod enrich;

@@ -1,0 +1,142 @@
+//! What handlers share. Everything in it is bounded, and nothing in it is the truth: that is in the database.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::FromRef;
+use partners::Authenticated;
+use queue::{Waker, Watcher};
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::estimate::Estimates;
+use crate::extract::body::BodyLimits;
+use crate::extract::credential_cache::CredentialCache;
+use crate::extract::failed_attempts::FailedAttempts;
+use crate::extract::prefer::WAIT_S_MAX;
+use crate::extract::rate_limit::UsedUp;
+
+/// What the API is made of.
+pub struct ApiParts {
+    /// The database.
+    pub pool: PgPool,
+    /// Awaits ends of jobs; whoever makes it also runs it.
+    pub watcher: Watcher,
+    /// Wakes workers.
+    pub waker: Waker,
+    /// Limits of requests.
+    pub http: config::HttpSettings,
+    /// Limits of credentials.
+    pub api: config::ApiSettings,
+    /// Whether callbacks may lead to this very machine (the sandbox).
+    pub allow_loopback: bool,
+    /// Renders the process' metrics in Prometheus' text format.
+    pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Cancelled when the process is to stop: held answers end at once.
+    pub stop: CancellationToken,
+}
+
+/// The state of every handler; clones share.
+#[derive(Clone)]
+pub struct ApiState(Arc<Inner>);
+
+struct Inner {
+    parts: ApiParts,
+    credentials: CredentialCache<Authenticated>,
+    failed_attempts: FailedAttempts,
+    used_up: UsedUp,
+    places: Arc<Semaphore>,
+    estimates: Estimates,
+}
+
+impl ApiState {
+    /// The state of a process that has just started.
+    pub fn new(parts: ApiParts) -> Self {
+        // Half of what may be connected may be at work; the rest waits for results or idles.
+        let in_flight_max = (parts.http.connections_max / 2).max(1);
+        Self(Arc::new(Inner {
+            credentials: CredentialCache::new(Duration::from_millis(parts.api.key_cache_ms)),
+            failed_attempts: FailedAttempts::default(),
+            used_up: UsedUp::default(),
+            places: Arc::new(Semaphore::new(in_flight_max)),
+            estimates: Estimates::default(),
+            parts,
+        }))
+    }
+
+    /// The database.
+    pub fn pool(&self) -> &PgPool {
+        &self.0.parts.pool
+    }
+
+    /// Wakes workers and those who wait.
+    pub fn waker(&self) -> &Waker {
+        &self.0.parts.waker
+    }
+
+    /// Awaits ends of jobs.
+    pub fn watcher(&self) -> &Watcher {
+        &self.0.parts.watcher
+    }
+
+    /// Whether callbacks may lead to this very machine.
+    pub fn allow_loopback(&self) -> bool {
+        self.0.parts.allow_loopback
+    }
+
+    /// Cancelled when the process is to stop.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.0.parts.stop
+    }
+
+    /// How long jobs take.
+    pub(crate) fn estimates(&self) -> &Estimates {
+        &self.0.estimates
+    }
+
+    /// The metrics as text.
+    pub fn render_metrics(&self) -> String {
+        (self.0.parts.render_metrics)()
+    }
+
+    /// The longest an answer is held open.
+    pub fn wait_max(&self) -> Duration {
+        Duration::from_secs(self.0.parts.http.wait_s_max.min(WAIT_S_MAX.into()))
+    }
+
+    /// The time limit of a request that may wait for a result.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.0.parts.http.request_timeout_ms)
+    }
+
+    pub(crate) fn credentials(&self) -> &CredentialCache<Authenticated> {
+        &self.0.credentials
+    }
+
+    pub(crate) fn failed_attempts(&self) -> &FailedAttempts {
+        &self.0.failed_attempts
+    }
+
+    pub(crate) fn used_up(&self) -> &UsedUp {
+        &self.0.used_up
+    }
+
+    pub(crate) fn places(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.places)
+    }
+}
+
+impl FromRef<ApiState> for BodyLimits {
+    fn from_ref(state: &ApiState) -> Self {
+        // Half the request's time: a body that takes it all would leave none for the answer.
+        Self { bytes_max: state.0.parts.http.body_bytes_max, read_timeout: state.request_timeout() / 2 }
+    }
+}
+
+impl fmt::Debug for ApiState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ApiState").finish_non_exhaustive()
+    }
+}

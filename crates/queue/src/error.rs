@@ -9,6 +9,10 @@ pub enum Error {
     /// Another worker owns the job now, or it has ended: whoever held the lease must change nothing more.
     #[error("the lease on this job was lost")]
     LeaseLost,
+    /// Sharing goes one level deep, because the ending statement looks no further: the other job itself waits
+    /// to share a third one's end.
+    #[error("the job whose end is to be shared shares another's itself")]
+    SharedAlready,
     /// Arguments or a result that cannot be written as JSON.
     #[error("arguments or result of a {kind} job are not JSON")]
     NotJson {

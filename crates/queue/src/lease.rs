@@ -159,10 +159,9 @@ impl JobTx {
         .fetch_optional(&mut *self.tx)
         .await?;
         let Some(target) = target else { return Ok(None) };
-        debug_assert!(
-            !target.is_sharer,
-            "sharing goes one level deep: the ending statement looks no further"
-        );
+        if target.is_sharer {
+            return Err(Error::SharedAlready);
+        }
         if !target.awaited {
             sqlx::query!(
                 "update jobs set awaited = true where tenant_id = $1 and id = $2",

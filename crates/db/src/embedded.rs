@@ -31,6 +31,7 @@ pub mod watchdog;
 
 use std::path::PathBuf;
 
+pub use account::temporary_dir;
 pub use command::run_hidden;
 pub use error::EmbeddedError;
 pub use obtain::{DEFAULT_RELEASE_ADDRESS, archive_name};

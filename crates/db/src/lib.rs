@@ -16,4 +16,4 @@ mod pool;
 
 pub use error::DbError;
 pub use keys::check_keys;
-pub use pool::{ACQUIRE_TIMEOUT_S, ConnectOptions, MIGRATOR, connect, migrate};
+pub use pool::{ACQUIRE_TIMEOUT_S, ConnectOptions, MIGRATOR, connect, migrate, migrations_applied};

@@ -106,6 +106,17 @@ pub async fn migrate(pool: &PgPool) -> Result<(), DbError> {
     Ok(())
 }
 
+/// Whether the database has every migration of this build; it may have newer ones.
+///
+/// # Errors
+/// [`DbError::Query`] when the database cannot be asked, or was never migrated.
+pub async fn migrations_applied(pool: &PgPool) -> Result<bool, DbError> {
+    let newest = sqlx::query_scalar!("select max(version) from _sqlx_migrations where success")
+        .fetch_one(pool)
+        .await?;
+    Ok(newest >= MIGRATOR.iter().map(|migration| migration.version).max())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -78,21 +78,25 @@ pub enum Redriven {
 /// # Errors
 /// [`Error::Database`].
 pub async fn redrive(conn: &mut PgConnection, tenant: TenantId, job: JobId) -> Result<Redriven, Error> {
+    let failed = sqlx::query!(
+        "select kind, unique_key from jobs_finished
+         where tenant_id = $1 and id = $2 and ended in ('failed', 'cancelled')",
+        tenant.uuid(),
+        job.uuid(),
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(failed) = failed else { return Ok(Redriven::NotFailed) };
+    if let Some(key) = &failed.unique_key
+        && !take_key(conn, tenant, &failed.kind, key, job).await?
+    {
+        return Ok(Redriven::KeyTaken);
+    }
     let row = sqlx::query!(
         "with back as (
-             delete from jobs_finished f
-             where f.tenant_id = $1 and f.id = $2 and f.ended in ('failed', 'cancelled')
-               and not exists (
-                   select from job_unique_keys k
-                   where k.tenant_id = f.tenant_id and k.kind = f.kind and k.key = f.unique_key
-                     and k.job_id <> f.id
-               )
-             returning f.*
-         ),
-         keyed as (
-             insert into job_unique_keys (tenant_id, kind, key, job_id)
-             select tenant_id, kind, unique_key, id from back where unique_key is not null
-             on conflict do nothing
+             delete from jobs_finished
+             where tenant_id = $1 and id = $2 and ended in ('failed', 'cancelled')
+             returning *
          )
          insert into jobs (
              tenant_id, id, queue, kind, priority, attempts_max, unique_key, subject_id, request_id,
@@ -106,20 +110,38 @@ pub async fn redrive(conn: &mut PgConnection, tenant: TenantId, job: JobId) -> R
         tenant.uuid(),
         job.uuid(),
     )
-    .fetch_optional(&mut *conn)
+    .fetch_optional(conn)
     .await?;
-    if let Some(row) = row {
-        return Ok(Redriven::Ready(row.queue.parse().ok()));
-    }
-    let failed = sqlx::query_scalar!(
-        r#"select exists (
-               select from jobs_finished
-               where tenant_id = $1 and id = $2 and ended in ('failed', 'cancelled')
-           ) as "failed!""#,
+    // Gone: somebody else redrove it at this moment.
+    Ok(row.map_or(Redriven::NotFailed, |row| Redriven::Ready(row.queue.parse().ok())))
+}
+
+/// Takes a unique key for a job and answers whether it has it. Whoever else is taking it is waited for, so that
+/// afterwards it is the one's or the other's.
+async fn take_key(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    kind: &str,
+    key: &str,
+    job: JobId,
+) -> Result<bool, Error> {
+    sqlx::query!(
+        "insert into job_unique_keys (tenant_id, kind, key, job_id) values ($1, $2, $3, $4)
+         on conflict do nothing",
         tenant.uuid(),
+        kind,
+        key,
         job.uuid(),
     )
-    .fetch_one(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(if failed { Redriven::KeyTaken } else { Redriven::NotFailed })
+    let holder = sqlx::query_scalar!(
+        "select job_id from job_unique_keys where tenant_id = $1 and kind = $2 and key = $3",
+        tenant.uuid(),
+        kind,
+        key,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(holder == Some(job.uuid()))
 }

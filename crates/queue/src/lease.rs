@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::{
-    Claimed, End, Enqueued, Error, LeaseKey, NewJob, Outcome, Queue, Settled, Waker,
+    CANCELLED, Claimed, End, Enqueued, Error, JobError, LeaseKey, NewJob, Outcome, Queue, Settled, Waker,
     end::{Ending, end_jobs, end_unawaited},
     enqueue::enqueue_many,
 };
@@ -75,8 +75,8 @@ impl Lease {
     /// [`Error::LeaseLost`] or [`Error::Database`].
     pub async fn begin(&self) -> Result<JobTx, Error> {
         let mut tx = self.pool.begin().await?;
-        let held = sqlx::query_scalar!(
-            "select awaited from jobs
+        let held = sqlx::query!(
+            "select awaited, cancel_requested from jobs
              where tenant_id = $1 and id = $2 and lease_token = $3 and state = 'running'
              for update",
             self.key.tenant.uuid(),
@@ -85,8 +85,15 @@ impl Lease {
         )
         .fetch_optional(&mut *tx)
         .await?;
-        let awaited = held.ok_or(Error::LeaseLost)?;
-        Ok(JobTx { tx, key: self.key, awaited, waker: self.waker.clone(), to_wake: Vec::new() })
+        let held = held.ok_or(Error::LeaseLost)?;
+        Ok(JobTx {
+            tx,
+            key: self.key,
+            awaited: held.awaited,
+            cancel_requested: held.cancel_requested,
+            waker: self.waker.clone(),
+            to_wake: Vec::new(),
+        })
     }
 }
 
@@ -96,6 +103,7 @@ pub struct JobTx {
     tx: Transaction<'static, Postgres>,
     key: LeaseKey,
     awaited: bool,
+    cancel_requested: bool,
     waker: Waker,
     to_wake: Vec<Queue>,
 }
@@ -144,11 +152,17 @@ impl JobTx {
     /// Parks the job, without a slot, until `other` ends, and gives it `other`'s end: its result or its error.
     ///
     /// Answers `None`, with nothing changed and this transaction still open to be dropped, when `other` has
-    /// already ended: look again at what it left behind.
+    /// already ended: look again at what it left behind. A job that somebody cancelled does not begin to wait,
+    /// since no heartbeat would reach it there: it answers that it is cancelled, and what this transaction did is
+    /// taken back.
     ///
     /// # Errors
     /// [`Error::Database`].
     pub async fn share_end_of(mut self, tenant: TenantId, other: JobId) -> Result<Option<Outcome>, Error> {
+        if self.cancel_requested {
+            let why = JobError::fatal(CANCELLED, "cancelled while it ran");
+            return Ok(Some(Outcome::Cancel(why)));
+        }
         // Whoever ends `other` locks its row first, so from here on either it is gone or its end sees us.
         let target = sqlx::query!(
             "select awaited, (state = 'waiting' and shares_end) as \"is_sharer!\"

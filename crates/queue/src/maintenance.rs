@@ -48,19 +48,33 @@ pub async fn sweep(pool: &PgPool, lease: Duration) -> Result<Swept, Error> {
         .execute(&mut *tx)
         .await?
         .rows_affected();
-        let orphans = sqlx::query!(
-            r#"select j.tenant_id, j.id, j.queue, j.lease_token, j.taken_back, j.leased_by
-               from jobs j
-               where j.state = 'running'
-                 and not exists (select from worker_processes p where p.id = j.leased_by)
-               order by j.tenant_id, j.id
-               limit $1
-               for update of j skip locked"#,
+        let locked = sqlx::query!(
+            "select j.tenant_id, j.id
+             from jobs j
+             where j.state = 'running'
+               and not exists (select from worker_processes p where p.id = j.leased_by)
+             order by j.tenant_id, j.id
+             limit $1
+             for update of j skip locked",
             ORPHANS_MAX,
         )
         .fetch_all(&mut *tx)
         .await?;
-        let found = orphans.len();
+        let found = locked.len();
+        let (tenants, ids): (Vec<_>, Vec<_>) = locked.into_iter().map(|row| (row.tenant_id, row.id)).unzip();
+        // Another sweep may have taken a job back and a live process claimed it after the statement above began:
+        // PostgreSQL rechecks the locked row then, but not the owner that it looked for. A new statement does.
+        let orphans = sqlx::query!(
+            "select j.tenant_id, j.id, j.queue, j.lease_token, j.taken_back, j.leased_by
+             from jobs j
+             join unnest($1::uuid[], $2::uuid[]) as i (tenant_id, id) using (tenant_id, id)
+             where j.state = 'running'
+               and not exists (select from worker_processes p where p.id = j.leased_by)",
+            &tenants,
+            &ids,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
 
         let mut endings = Vec::new();
         let mut back = Vec::new();

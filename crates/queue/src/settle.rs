@@ -134,7 +134,8 @@ async fn put_back(conn: &mut PgConnection, resting: &[&Acknowledgement]) -> Resu
     let written = sqlx::query_scalar!(
         "update jobs j
          set state = i.state::job_state,
-             run_at = now() + i.delay_ms * interval '1 millisecond',
+             -- Whoever cancelled it meanwhile does not wait for its next attempt.
+             run_at = now() + case when j.cancel_requested then 0 else i.delay_ms end * interval '1 millisecond',
              attempt = j.attempt - 1 + i.used,
              leased_by = null,
              leased_at = null,

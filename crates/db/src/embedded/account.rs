@@ -63,6 +63,17 @@ pub(crate) fn closed_folder(path: &Path, account: &Account) -> Option<PathBuf> {
     above.into_iter().find(closed).map(Path::to_path_buf)
 }
 
+/// Where to make a short-lived data folder: the system's temporary folder, or `/tmp` when that is one which the
+/// server's user cannot pass (root's private one).
+pub fn temporary_dir() -> PathBuf {
+    let usual = std::env::temp_dir();
+    let probe = usual.join("x");
+    match Account::choose(&probe) {
+        Ok(Some(account)) if closed_folder(&probe, &account).is_some() => "/tmp".into(),
+        _ => usual,
+    }
+}
+
 /// Makes the data folder if it is missing and gives its real path, passable for the server's user.
 pub(crate) fn prepare_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
     create_with_parents(data_dir)?;

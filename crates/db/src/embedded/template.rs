@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
+use super::account::temporary_dir;
 use super::error::EmbeddedError;
 use super::server::{Server, ServerOptions};
 use crate::{ConnectOptions as PoolOptions, DbError, connect, migrate};
@@ -27,7 +28,7 @@ impl TestCluster {
     /// # Errors
     /// [`EmbeddedError`] when the server does not start or the migrations fail.
     pub async fn start(watchdog_program: impl Into<PathBuf>) -> Result<Self, EmbeddedError> {
-        let temporary = std::env::temp_dir();
+        let temporary = temporary_dir();
         let private = std::fs::Permissions::from_mode(0o700);
         let made =
             tempfile::Builder::new().prefix("millpond-test-").permissions(private).tempdir_in(&temporary);

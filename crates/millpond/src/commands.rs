@@ -1,0 +1,32 @@
+//! The commands, one file each: its arguments, and its body.
+
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod jobs;
+pub(crate) mod migrate;
+pub(crate) mod partners;
+pub(crate) mod sandbox;
+pub(crate) mod scheduler;
+pub(crate) mod serve;
+pub(crate) mod up;
+pub(crate) mod worker;
+
+use crate::cli::{Cli, Command};
+use crate::error::CliError;
+
+/// Carries out what the command line asks for.
+pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
+    let globals = cli.globals;
+    match cli.command {
+        Command::Demo(arguments) => Box::pin(demo::run(&globals, arguments)).await,
+        Command::Up(arguments) => Box::pin(up::run(&globals, arguments)).await,
+        Command::Api(arguments) => Box::pin(serve::run(&globals, arguments)).await,
+        Command::Worker(arguments) => Box::pin(worker::run(&globals, arguments)).await,
+        Command::Scheduler => Box::pin(scheduler::run(&globals)).await,
+        Command::Sandbox(arguments) => Box::pin(sandbox::run(&globals, arguments)).await,
+        Command::Migrate => Box::pin(migrate::run(&globals)).await,
+        Command::Partners(command) => Box::pin(partners::run(&globals, command)).await,
+        Command::Jobs(command) => Box::pin(jobs::run(&globals, command)).await,
+        Command::Config(arguments) => config::run(&globals, &arguments),
+    }
+}

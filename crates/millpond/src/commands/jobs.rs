@@ -1,0 +1,290 @@
+//! `millpond jobs …`: looking at jobs of all partners, trying failed ones again, calling live ones off.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use clap::{Args, Subcommand};
+use kernel::ids::{JobId, TenantId};
+use queue::{Cancelled, JobRecord, JobStatus, ListFilter, Redriven};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, PgPool};
+use webhooks::Delivery;
+
+use super::partners;
+use crate::cli::Globals;
+use crate::error::CliError;
+use crate::output::Output;
+use crate::runtime::{Database, settings};
+
+/// Most jobs shown at once.
+const LIMIT_MAX: i64 = 1_000;
+/// Who cancelled, in the job's error.
+const OPERATOR: &str = "an operator";
+
+/// What can be done with jobs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Show jobs, the newest first
+    List(ListArgs),
+    /// Show one job with its attempts, errors and callbacks
+    Show(JobArg),
+    /// Try a failed or cancelled job again, with all its attempts
+    Retry(JobArg),
+    /// Call a job off that has not ended
+    Cancel(JobArg),
+}
+
+/// Arguments of `jobs list`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  millpond jobs list --status failed --partner techcombank
+  millpond jobs list --kind webhooks.deliver --limit 200 --json
+  millpond jobs list --older-than job_01jd8x4xkre9a8y9tbn2p5q3mw")]
+pub(crate) struct ListArgs {
+    /// queued, processing, completed, failed or cancelled
+    #[arg(long)]
+    status: Option<JobStatus>,
+    /// A kind, such as profiles.enrich; may be given several times
+    #[arg(long)]
+    kind: Vec<String>,
+    /// A partner's code or id
+    #[arg(long)]
+    partner: Option<String>,
+    /// How many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=LIMIT_MAX))]
+    limit: i64,
+    /// Only jobs older than this one: the page after the one that ended with it
+    #[arg(long, value_name = "JOB")]
+    older_than: Option<JobId>,
+}
+
+/// Which job.
+#[derive(Debug, Args)]
+pub(crate) struct JobArg {
+    /// The job's id (job_…)
+    job: JobId,
+}
+
+/// Carries the command out.
+pub(crate) async fn run(globals: &Globals, command: JobsCommand) -> Result<(), CliError> {
+    let settings = settings::for_command(globals)?;
+    let database = Box::pin(Database::for_command(&settings)).await?;
+    let result = act(&database.pool, Output::new(globals.json), command).await;
+    let closed = database.close().await;
+    result.and(closed)
+}
+
+async fn act(pool: &PgPool, output: Output, command: JobsCommand) -> Result<(), CliError> {
+    match command {
+        JobsCommand::List(arguments) => list(pool, output, arguments).await,
+        JobsCommand::Show(JobArg { job }) => show(pool, output, job).await,
+        JobsCommand::Retry(JobArg { job }) => retry(pool, output, job).await,
+        JobsCommand::Cancel(JobArg { job }) => cancel(pool, output, job).await,
+    }
+}
+
+async fn list(pool: &PgPool, output: Output, arguments: ListArgs) -> Result<(), CliError> {
+    let mut conn = pool.acquire().await?;
+    let tenant = match &arguments.partner {
+        Some(partner) => Some(TenantId::from(partners::find(&mut conn, partner).await?.id)),
+        None => None,
+    };
+    let filter = ListFilter {
+        tenant,
+        kinds: arguments.kind,
+        status: arguments.status,
+        older_than: arguments.older_than,
+        ..ListFilter::default()
+    };
+    let jobs = queue::list(&mut conn, &filter, arguments.limit).await?;
+    let names = Names::load(pool).await?;
+    let json: Vec<Value> = jobs.iter().map(|job| as_json(job, &names)).collect();
+    output.show(&json, || as_table(&jobs, &names))
+}
+
+async fn show(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError> {
+    let names = Names::load(pool).await?;
+    let mut conn = pool.acquire().await?;
+    let job = found(&mut conn, &names, id).await?;
+    let mut json = as_json(&job, &names);
+    json["args"] = job.args.clone();
+    json["result"] = job.result.clone().unwrap_or_default();
+    json["errors"] = json!(job.errors);
+    let mut deliveries = Vec::new();
+    for delivery in webhooks::list_of_job(&mut conn, job.tenant, id).await? {
+        let attempts = webhooks::list_attempts(&mut conn, job.tenant, delivery.id).await?;
+        deliveries.push(delivery_as_json(&delivery, &attempts));
+    }
+    json["deliveries"] = deliveries.into();
+    output.show(&json, || as_outline(&json, 0))
+}
+
+async fn retry(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError> {
+    let names = Names::load(pool).await?;
+    let mut tx = pool.begin().await?;
+    let job = found(&mut tx, &names, id).await?;
+    match queue::redrive(&mut tx, job.tenant, id).await? {
+        Redriven::Ready(_) => tx.commit().await?,
+        Redriven::KeyTaken => {
+            return Err(CliError::Conflict(format!(
+                "{id} is not tried again: another job does the same work already"
+            )));
+        }
+        Redriven::NotFailed => {
+            return Err(CliError::Conflict(format!(
+                "{id} is {}: only failed and cancelled jobs can be tried again",
+                job.status
+            )));
+        }
+    }
+    output.show(&json!({"jobId": id, "status": JobStatus::Queued}), || format!("{id} will be tried again"))
+}
+
+async fn cancel(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError> {
+    let names = Names::load(pool).await?;
+    let mut tx = pool.begin().await?;
+    let job = found(&mut tx, &names, id).await?;
+    let cancelled = queue::cancel(&mut tx, job.tenant, id, OPERATOR).await?;
+    tx.commit().await?;
+    match cancelled {
+        // Its callback, if it has one, is found by the workers' next look.
+        Cancelled::Now { .. } => output
+            .show(&json!({"jobId": id, "status": JobStatus::Cancelled}), || format!("{id} is cancelled")),
+        Cancelled::Asked => output.show(&json!({"jobId": id, "status": JobStatus::Processing}), || {
+            format!("{id} is running; its worker will stop it within seconds")
+        }),
+        Cancelled::NotLive => {
+            Err(CliError::Conflict(format!("{id} has ended already: it is {}", job.status)))
+        }
+    }
+}
+
+/// Who owns jobs: every partner, and the system.
+struct Names(Vec<(TenantId, String)>);
+
+impl Names {
+    async fn load(pool: &PgPool) -> Result<Self, CliError> {
+        let partners = partners::all(pool).await?;
+        let mut names: Vec<_> =
+            partners.into_iter().map(|partner| (TenantId::from(partner.id), partner.code)).collect();
+        names.push((TenantId::SYSTEM, "(system)".to_owned()));
+        Ok(Self(names))
+    }
+
+    fn of(&self, tenant: TenantId) -> String {
+        let known = self.0.iter().find(|(known, _)| *known == tenant);
+        known.map_or_else(|| tenant.to_string(), |(_, name)| name.clone())
+    }
+
+    fn tenants(&self) -> Vec<TenantId> {
+        self.0.iter().map(|(tenant, _)| *tenant).collect()
+    }
+}
+
+async fn found(conn: &mut PgConnection, names: &Names, id: JobId) -> Result<JobRecord, CliError> {
+    let job = queue::find(conn, &names.tenants(), id).await?;
+    job.ok_or_else(|| {
+        CliError::NotFound(format!("no job has the id {id}; `millpond jobs list` shows the newest"))
+    })
+}
+
+fn as_json(job: &JobRecord, names: &Names) -> Value {
+    json!({
+        "jobId": job.id,
+        "owner": names.of(job.tenant),
+        "kind": job.kind,
+        "queue": job.queue,
+        "status": job.status,
+        "attempts": job.attempts,
+        "attemptsMax": job.attempts_max,
+        "takenBack": job.taken_back,
+        "createdAt": instant(job.created_at),
+        "startedAt": job.started_at.map(instant),
+        "runAt": job.run_at.map(instant),
+        "finishedAt": job.finished_at.map(instant),
+        "requestId": job.request_id,
+        "error": job.failure,
+    })
+}
+
+fn delivery_as_json(delivery: &Delivery, attempts: &[webhooks::RecordedAttempt]) -> Value {
+    let attempts: Vec<Value> = attempts
+        .iter()
+        .map(|attempt| {
+            json!({
+                "attempt": attempt.number,
+                "sentAt": instant(attempt.sent_at),
+                "durationMs": attempt.duration_ms,
+                "responseStatus": attempt.response_status,
+                "responseBody": attempt.response_body,
+                "error": attempt.error,
+            })
+        })
+        .collect();
+    json!({
+        "deliveryId": delivery.id,
+        "url": delivery.url,
+        "status": delivery.status,
+        "createdAt": instant(delivery.created_at),
+        "endedAt": delivery.ended_at.map(instant),
+        "attempts": attempts,
+    })
+}
+
+fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn as_table(jobs: &[JobRecord], names: &Names) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["JOB", "OWNER", "KIND", "STATUS", "ATTEMPTS", "CREATED", "ERROR"]);
+    for job in jobs {
+        let failure = job.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message));
+        table.add_row([
+            job.id.to_string(),
+            names.of(job.tenant),
+            job.kind.clone(),
+            job.status.to_string(),
+            format!("{}/{}", job.attempts, job.attempts_max),
+            instant(job.created_at),
+            failure.unwrap_or_default(),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// JSON as an outline for people: a name and a value a line, what is inside indented, what is empty left out.
+fn as_outline(value: &Value, depth: usize) -> String {
+    const INDENT: &str = "  ";
+    let mut lines = Vec::new();
+    let mut line = |name: &str, value: &Value| match value {
+        Value::Null => {}
+        Value::Object(inner) if inner.is_empty() => {}
+        Value::Array(inner) if inner.is_empty() => {}
+        Value::Object(_) | Value::Array(_) => {
+            lines.push(format!("{}{name}:", INDENT.repeat(depth)));
+            lines.push(as_outline(value, depth + 1));
+        }
+        Value::String(text) => lines.push(format!("{}{name}: {text}", INDENT.repeat(depth))),
+        other => lines.push(format!("{}{name}: {other}", INDENT.repeat(depth))),
+    };
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| line(name, value)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, item)| line(&(n + 1).to_string(), item))
+        }
+        other => line("", other),
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outline_indents_what_is_inside_and_leaves_out_what_is_empty() {
+        let value = json!({"a": 1, "b": null, "c": {"d": "x", "e": []}, "f": [{"g": true}]});
+        assert_eq!(as_outline(&value, 0), "a: 1\nc:\n  d: x\nf:\n  1:\n    g: true");
+    }
+}

@@ -1,0 +1,279 @@
+//! `millpond partners …`: partners, their API keys and webhook secrets. Works beside a running `up` on the same data
+//! folder.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use config::Settings;
+use partners::{
+    Created, FieldFault, NewPartner, Partner, PartnerError, SubscriptionTier, directory, rotation,
+};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, PgPool};
+
+use crate::cli::Globals;
+use crate::error::CliError;
+use crate::output::Output;
+use crate::runtime::{Database, keys, settings};
+
+/// Partners read in one go.
+const PAGE_ROWS: u32 = 500;
+
+/// What can be done with partners.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PartnersCommand {
+    /// Make a partner and show its key and webhook secret, this once
+    Create(CreateArgs),
+    /// Show all partners
+    List,
+    /// Give a partner a new key; the old ones end, at once or after a while
+    RotateKey(RotateArgs),
+    /// Stop a partner from calling; its jobs and keys stay
+    Deactivate(PartnerArg),
+    /// Let a partner call again
+    Activate(PartnerArg),
+}
+
+/// Arguments of `partners create`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  millpond partners create --code techcombank --name 'Techcombank' --subscription premium
+  millpond partners create --code acme --name Acme --subscription free --rate-limit 600 --json
+  eval \"$(millpond partners create --code acme --name Acme --subscription basic --env)\"
+                                   leaves PARTNER_ID, API_KEY and WEBHOOK_SECRET in your shell")]
+pub(crate) struct CreateArgs {
+    /// What the partner calls itself in X-Partner-ID: 2 to 64 of a-z, 0-9 and -
+    #[arg(long)]
+    code: String,
+    /// The name people read
+    #[arg(long)]
+    name: String,
+    /// free, basic, premium or enterprise
+    #[arg(long, value_name = "TIER")]
+    subscription: String,
+    /// Requests a minute
+    #[arg(long, value_name = "PER_MINUTE", default_value_t = directory::RATE_LIMIT_DEFAULT.to_string())]
+    rate_limit: String,
+    #[command(flatten)]
+    form: SecretForm,
+}
+
+/// Arguments of `partners rotate-key`.
+#[derive(Debug, Args)]
+pub(crate) struct RotateArgs {
+    #[command(flatten)]
+    partner: PartnerArg,
+    /// How long the old keys go on working
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    overlap: u64,
+    #[command(flatten)]
+    form: SecretForm,
+}
+
+/// Which partner.
+#[derive(Debug, Args)]
+pub(crate) struct PartnerArg {
+    /// The partner's code or id (ptn_…)
+    partner: String,
+}
+
+/// How secrets are shown.
+#[derive(Debug, Clone, Copy, Args)]
+struct SecretForm {
+    /// Print lines for a shell: export PARTNER_ID=… API_KEY=… WEBHOOK_SECRET=…
+    #[arg(long, conflicts_with = "json")]
+    env: bool,
+}
+
+/// Carries the command out.
+pub(crate) async fn run(globals: &Globals, command: PartnersCommand) -> Result<(), CliError> {
+    let settings = settings::for_command(globals)?;
+    let database = Box::pin(Database::for_command(&settings)).await?;
+    let result = act(&settings, &database, Output::new(globals.json), command).await;
+    let closed = database.close().await;
+    result.and(closed)
+}
+
+async fn act(
+    settings: &Settings,
+    database: &Database,
+    output: Output,
+    command: PartnersCommand,
+) -> Result<(), CliError> {
+    let pool = &database.pool;
+    match command {
+        PartnersCommand::Create(arguments) => {
+            let form = arguments.form;
+            let secrets = create(settings, database, arguments).await?;
+            output.show(&secrets, || secrets_as_text(&secrets, form))
+        }
+        PartnersCommand::RotateKey(arguments) => {
+            let form = arguments.form;
+            let secrets = rotate(settings, database, arguments).await?;
+            output.show(&secrets, || secrets_as_text(&secrets, form))
+        }
+        PartnersCommand::List => {
+            let all = all(pool).await?;
+            let json: Vec<Value> = all.iter().map(as_json).collect();
+            output.show(&json, || as_table(&all))
+        }
+        PartnersCommand::Deactivate(arguments) => set_active(pool, output, &arguments.partner, false).await,
+        PartnersCommand::Activate(arguments) => set_active(pool, output, &arguments.partner, true).await,
+    }
+}
+
+async fn create(settings: &Settings, database: &Database, arguments: CreateArgs) -> Result<Value, CliError> {
+    let keyring = keys::load(settings)?;
+    database.check_keys(&keyring).await?;
+    let mut faults = Vec::new();
+    let tier = arguments.subscription.parse::<SubscriptionTier>();
+    let rate_limit = arguments.rate_limit.parse::<u32>();
+    if tier.is_err() {
+        faults.push(FieldFault { field: "subscription", message: one_of_the_tiers() });
+    }
+    if rate_limit.is_err() {
+        let message = format!("a whole number from 1 to {}", directory::RATE_LIMIT_MAX);
+        faults.push(FieldFault { field: "rateLimit", message });
+    }
+    // With stand-ins for what is wrong, the rest is checked too; nothing of it is kept then.
+    let new = NewPartner {
+        code: arguments.code,
+        name: arguments.name,
+        tier: tier.unwrap_or(SubscriptionTier::Free),
+        rate_limit_per_minute: rate_limit.unwrap_or(directory::RATE_LIMIT_DEFAULT),
+    };
+    let mut tx = database.pool.begin().await?;
+    match directory::create(&mut tx, &keyring, new).await {
+        Ok(created) if faults.is_empty() => {
+            tx.commit().await?;
+            Ok(created_as_json(&created))
+        }
+        Ok(_) => Err(PartnerError::Invalid(faults).into()),
+        Err(PartnerError::Invalid(more)) => {
+            faults.extend(more);
+            Err(PartnerError::Invalid(faults).into())
+        }
+        Err(taken @ PartnerError::CodeTaken { .. }) if faults.is_empty() => Err(CliError::Conflict(format!(
+            "{taken}: choose another, or give that partner a new key with `millpond partners rotate-key`"
+        ))),
+        Err(taken @ PartnerError::CodeTaken { .. }) => {
+            faults.push(FieldFault { field: "code", message: taken.to_string() });
+            Err(PartnerError::Invalid(faults).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn rotate(settings: &Settings, database: &Database, arguments: RotateArgs) -> Result<Value, CliError> {
+    let keyring = keys::load(settings)?;
+    database.check_keys(&keyring).await?;
+    let mut tx = database.pool.begin().await?;
+    let partner = find(&mut tx, &arguments.partner.partner).await?;
+    let key = rotation::rotate_key(&mut tx, partner.id, Duration::from_secs(arguments.overlap)).await?;
+    let webhook_secret = directory::webhook_secret(&mut tx, &keyring, partner.id.into()).await?;
+    tx.commit().await?;
+    Ok(with_secrets(&partner, key.api_key.expose(), &webhook_secret))
+}
+
+async fn set_active(pool: &PgPool, output: Output, text: &str, active: bool) -> Result<(), CliError> {
+    let mut tx = pool.begin().await?;
+    let partner = find(&mut tx, text).await?;
+    match active {
+        true => directory::activate(&mut tx, partner.id).await?,
+        false => directory::deactivate(&mut tx, partner.id).await?,
+    }
+    tx.commit().await?;
+    let partner = Partner { is_active: active, ..partner };
+    let now = if active { "may call" } else { "may no longer call (in effect everywhere within 5 s)" };
+    output.show(&as_json(&partner), || format!("{} {now}", partner.code))
+}
+
+/// A partner by code or id.
+pub(crate) async fn find(conn: &mut PgConnection, text: &str) -> Result<Partner, CliError> {
+    directory::find_by_code_or_id(conn, text).await?.ok_or_else(|| {
+        CliError::NotFound(format!(
+            "no partner has the code or id {text:?}; `millpond partners list` shows all"
+        ))
+    })
+}
+
+/// Every partner.
+pub(crate) async fn all(pool: &PgPool) -> Result<Vec<Partner>, CliError> {
+    let mut conn = pool.acquire().await?;
+    let mut all: Vec<Partner> = Vec::new();
+    loop {
+        let after = all.last().map(|partner| partner.code.clone());
+        let page = directory::list(&mut conn, after.as_deref(), PAGE_ROWS).await?;
+        let is_last = page.len() < PAGE_ROWS as usize;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+fn one_of_the_tiers() -> String {
+    let tiers: Vec<&str> = SubscriptionTier::ALL.iter().map(|tier| tier.as_str()).collect();
+    format!("one of {}", tiers.join(", "))
+}
+
+fn as_json(partner: &Partner) -> Value {
+    json!({
+        "partnerId": partner.code,
+        "id": partner.id,
+        "name": partner.name,
+        "isActive": partner.is_active,
+        "subscription": partner.subscription,
+        "rateLimitPerMinute": partner.rate_limit_per_minute,
+        "createdAt": partner.created_at,
+        "lastApiCallAt": partner.last_api_call_at,
+    })
+}
+
+fn created_as_json(created: &Created) -> Value {
+    with_secrets(&created.partner, created.key.api_key.expose(), &created.webhook_secret)
+}
+
+fn with_secrets(partner: &Partner, api_key: &str, webhook_secret: &str) -> Value {
+    let mut json = as_json(partner);
+    json["apiKey"] = api_key.into();
+    json["webhookSecret"] = webhook_secret.into();
+    json
+}
+
+/// None of the values can hold what a shell would read differently: codes, keys and secrets are letters, digits and a
+/// few signs.
+fn secrets_as_text(secrets: &Value, form: SecretForm) -> String {
+    let text = |name: &str| secrets[name].as_str().unwrap_or_default().to_owned();
+    let (code, key, secret) = (text("partnerId"), text("apiKey"), text("webhookSecret"));
+    if form.env {
+        return format!(
+            "export PARTNER_ID='{code}'\nexport API_KEY='{key}'\nexport WEBHOOK_SECRET='{secret}'"
+        );
+    }
+    format!(
+        "partner         {code} ({})\nX-Partner-ID    {code}\nX-API-Key       {key}\nwebhook secret  {secret}\n\
+         The key is shown this once; `millpond partners rotate-key {code}` makes a new one.",
+        text("name")
+    )
+}
+
+fn as_table(partners: &[Partner]) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["CODE", "NAME", "SUBSCRIPTION", "PER MINUTE", "ACTIVE", "LAST CALL", "ID"]);
+    for partner in partners {
+        let last_call = partner.last_api_call_at.map(|at| at.format("%Y-%m-%d %H:%M").to_string());
+        table.add_row([
+            partner.code.clone(),
+            partner.name.clone(),
+            partner.subscription.tier.to_string(),
+            partner.rate_limit_per_minute.to_string(),
+            if partner.is_active { "yes" } else { "no" }.to_owned(),
+            last_call.unwrap_or_else(|| "-".to_owned()),
+            partner.id.to_string(),
+        ]);
+    }
+    table.trim_fmt()
+}

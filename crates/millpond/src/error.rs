@@ -1,0 +1,185 @@
+//! Why a command failed. Each message says what to do about it, or its cause does.
+
+use config::{SettingsError, variable};
+use partners::{FieldFault, PartnerError};
+
+/// A command's failure.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Logs could not be started.
+    #[error(transparent)]
+    Logs(#[from] telemetry::TelemetryError),
+    /// The runtime could not be started.
+    #[error("the runtime could not be started")]
+    Runtime(#[source] std::io::Error),
+    /// The private server.
+    #[error(transparent)]
+    Embedded(#[from] Box<db::embedded::EmbeddedError>),
+    /// Connecting, migrating, or checking keys.
+    #[error(transparent)]
+    Database(#[from] db::DbError),
+    /// A query.
+    #[error("the database failed")]
+    Query(#[from] sqlx::Error),
+    /// The database lacks migrations of this build.
+    #[error(
+        "the database's schema is older than this program: run `millpond migrate` on it first (`millpond up` does \
+         that by itself)"
+    )]
+    NotMigrated,
+    /// Keys are needed and not given.
+    #[error(
+        "with a database address, the encryption keys must be given: set {} to the same value for every process. \
+         `millpond config --generate-key` prints a new one; keep it as safe as the database's backup, without it \
+         contact details and webhook secrets cannot be read",
+        variable("encryption.keys")
+    )]
+    NoKeys,
+    /// The given keys cannot be read.
+    #[error("the encryption keys in {place} cannot be used")]
+    Keys {
+        /// The variable or file.
+        place: String,
+        /// What is wrong with them.
+        source: kernel::sealing::SealError,
+    },
+    /// A file or folder.
+    #[error("cannot {action} {path}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: String,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {listen}: choose another address with --listen, or port 0 for any free one")]
+    Listen {
+        /// The address.
+        listen: std::net::SocketAddr,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// A part of the process could not be set up or ended although nobody asked it to.
+    #[error("{part} failed")]
+    Part {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Partners.
+    #[error(transparent)]
+    Partner(#[from] PartnerError),
+    /// A job could not be read or changed.
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+    /// Deliveries could not be read.
+    #[error(transparent)]
+    Webhook(#[from] webhooks::WebhookError),
+    /// What the command line names is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is there, but not in a state that allows this.
+    #[error("{0}")]
+    Conflict(String),
+    /// The values given on the command line are wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// It must not be done this way; the message says how.
+    #[error("{0}")]
+    Refused(String),
+    /// The demonstration did not go as it should.
+    #[error("the demonstration did not go as it should:\n  {}", .0.join("\n  "))]
+    Demo(Vec<String>),
+    /// The person stopped it before it was through.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl CliError {
+    /// A failed part.
+    pub(crate) fn part(
+        part: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Part { part, source: source.into() }
+    }
+
+    /// For `map_err` on a file operation.
+    pub(crate) fn file(
+        action: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.display().to_string();
+        move |source| Self::File { action, path, source }
+    }
+
+    /// For programs that read our errors.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Settings(_) | Self::Logs(_) => "SETTINGS",
+            Self::Embedded(_) => "EMBEDDED_SERVER",
+            Self::Database(db::DbError::WrongKeys(_)) | Self::NoKeys | Self::Keys { .. } => "ENCRYPTION_KEYS",
+            Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Webhook(_) => "DATABASE",
+            Self::NotMigrated => "NOT_MIGRATED",
+            Self::Partner(PartnerError::Invalid(_)) | Self::Usage(_) => "VALIDATION_ERROR",
+            Self::Partner(PartnerError::NotFound(_)) | Self::NotFound(_) => "NOT_FOUND",
+            Self::Partner(PartnerError::CodeTaken { .. } | PartnerError::TooManyKeys { .. })
+            | Self::Conflict(_) => "CONFLICT",
+            Self::Listen { .. } => "LISTEN",
+            Self::Refused(_) => "REFUSED",
+            Self::Demo(_) => "DEMO",
+            Self::Interrupted => "INTERRUPTED",
+            Self::Runtime(_) | Self::File { .. } | Self::Part { .. } | Self::Partner(_) => "FAILED",
+        }
+    }
+
+    /// 2 when the command line is at fault, else 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Partner(PartnerError::Invalid(_)) => 2,
+            _ => 1,
+        }
+    }
+
+    /// The wrong fields, where that is what is wrong.
+    pub(crate) fn faults(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Partner(PartnerError::Invalid(faults)) => faults
+                .iter()
+                .map(|FieldFault { field, message }| ((*field).to_owned(), message.clone()))
+                .collect(),
+            Self::Settings(error) => {
+                error.faults.iter().map(|fault| (fault.variable.clone(), fault.allowed.clone())).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The causes, outermost first, without those that only repeat what was said before.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        let mut said = self.to_string();
+        let mut causes = Vec::new();
+        let mut next = std::error::Error::source(self);
+        while let Some(error) = next {
+            let text = error.to_string();
+            if !said.contains(&text) {
+                said.push_str(&text);
+                causes.push(text);
+            }
+            next = error.source();
+        }
+        causes
+    }
+}
+
+impl From<db::embedded::EmbeddedError> for CliError {
+    fn from(error: db::embedded::EmbeddedError) -> Self {
+        Self::Embedded(Box::new(error))
+    }
+}

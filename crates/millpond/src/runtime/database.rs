@@ -1,0 +1,131 @@
+//! The database of this process: the one that the settings name, else the private one of the data folder.
+//!
+//! Guarantees: a private database always has this build's schema; a named one is migrated only by commands whose job
+//! that is, because other processes of an older build may be using it. Every wait is bounded.
+
+use std::time::Duration;
+
+use config::Settings;
+use db::ConnectOptions;
+use db::embedded::{Server, ServerOptions};
+use kernel::sealing::Keyring;
+use sqlx::PgPool;
+
+use crate::error::CliError;
+
+/// Longest wait for connections to be given back before a pool is left as it is.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// What is done about a database whose schema is older than this build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Schema {
+    /// It is migrated.
+    Migrate,
+    /// It is refused, if it is not our own private one.
+    Require,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub(crate) struct Database {
+    /// Connections for everything.
+    pub(crate) pool: PgPool,
+    options: ConnectOptions,
+    server: Option<Server>,
+}
+
+impl Database {
+    /// Opens it for a command, with a few connections and the server kept in its data folder.
+    pub(crate) async fn for_command(settings: &Settings) -> Result<Self, CliError> {
+        let mut few = settings.clone();
+        few.database.connections_max = 2;
+        Self::open(&few, Schema::Require, false).await
+    }
+
+    /// Opens it. `temporary`: the data folder is removed with the server.
+    pub(crate) async fn open(settings: &Settings, schema: Schema, temporary: bool) -> Result<Self, CliError> {
+        let (options, server) = match &settings.database.url {
+            Some(url) => (ConnectOptions::from_url(url.expose())?, None),
+            None => {
+                let server = Box::pin(Server::start_or_attach(server_options(settings, temporary)?)).await?;
+                (ConnectOptions::new(server.connect_options()), Some(server))
+            }
+        };
+        let options = ConnectOptions {
+            connections_max: settings.database.connections_max,
+            prepared: settings.database.prepared,
+            ..options
+        };
+        let pool = db::connect(&options).await?;
+        let database = Self { pool, options, server };
+        if schema == Schema::Migrate || database.server.is_some() {
+            db::migrate(&database.pool).await?;
+        } else {
+            database.require_schema().await?;
+        }
+        Ok(database)
+    }
+
+    /// Refuses keys that are not this database's.
+    pub(crate) async fn check_keys(&self, keyring: &Keyring) -> Result<(), CliError> {
+        Ok(db::check_keys(&self.pool, keyring).await?)
+    }
+
+    /// A pool of its own for work that must not wait behind other work.
+    pub(crate) async fn separate_pool(&self, connections_max: u32) -> Result<PgPool, CliError> {
+        Ok(db::connect(&ConnectOptions { connections_max, ..self.options.clone() }).await?)
+    }
+
+    /// Whether another process owns the private server: it ends when that one does.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| !server.is_owner())
+    }
+
+    /// Waits until our private server ends although nobody asked it to; for ever when there is none.
+    pub(crate) async fn ended(&self) -> CliError {
+        match &self.server {
+            Some(server) => CliError::part("the private PostgreSQL server", server.ended().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Closes the connections, and stops the private server if it is ours.
+    pub(crate) async fn close(self) -> Result<(), CliError> {
+        close_pool(&self.pool).await;
+        match self.server {
+            Some(server) => Ok(server.stop().await?),
+            None => Ok(()),
+        }
+    }
+
+    async fn require_schema(&self) -> Result<(), CliError> {
+        let newest = sqlx::query_scalar!("select max(version) from _sqlx_migrations where success")
+            .fetch_one(&self.pool)
+            .await;
+        let newest = match newest {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNDEFINED_TABLE) => None,
+            newest => newest?,
+        };
+        let expected = db::MIGRATOR.iter().map(|migration| migration.version).max();
+        if newest >= expected { Ok(()) } else { Err(CliError::NotMigrated) }
+    }
+}
+
+/// PostgreSQL's code for a table that does not exist.
+const UNDEFINED_TABLE: &str = "42P01";
+
+/// Closes a pool once its connections have been given back, or after a while.
+pub(crate) async fn close_pool(pool: &PgPool) {
+    if tokio::time::timeout(CLOSE_MAX, pool.close()).await.is_err() {
+        tracing::warn!("some database connections were still in use when the process ended");
+    }
+}
+
+fn server_options(settings: &Settings, temporary: bool) -> Result<ServerOptions, CliError> {
+    let program = std::env::current_exe().map_err(|error| CliError::part("finding this program", error))?;
+    Ok(ServerOptions {
+        remove_on_stop: temporary,
+        release_address: settings.database.programs_address.clone(),
+        ..ServerOptions::new(&settings.data.dir, program)
+    })
+}

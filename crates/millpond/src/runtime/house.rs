@@ -1,0 +1,215 @@
+//! Everything that one process runs: API, workers, scheduler, in any combination.
+//!
+//! Guarantees: nothing is served before the database is there, migrated, and known to fit our keys. On stop: no
+//! request is accepted and those under way end; workers finish or give back what they have; the scheduler, the
+//! connections, the sandbox and the private server follow, each after the one before.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{ApiParts, ApiState, ServerLimits};
+use config::{Settings, WorkerSettings};
+use jobs::Services;
+use kernel::sealing::Keyring;
+use outbound::{OutboundClient, OutboundSettings};
+use queue::{Queue, Waker, Watcher};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use vendors::meter::Meter;
+
+use crate::error::CliError;
+use crate::runtime::database::{Database, close_pool};
+use crate::runtime::supervisor::Supervisor;
+use crate::runtime::vendor::Vendor;
+
+/// Heartbeats and sweeps have connections of their own, so that busy handlers cannot starve them.
+pub(crate) const LEASE_CONNECTIONS: u32 = 2;
+
+/// What a process does.
+#[derive(Debug, Default)]
+pub(crate) struct Roles {
+    /// Serves the API here.
+    pub(crate) api: Option<TcpListener>,
+    /// Works these queues.
+    pub(crate) queues: Vec<Queue>,
+    /// Turns cron lines into jobs.
+    pub(crate) schedules: bool,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub(crate) struct House {
+    /// Its database.
+    pub(crate) database: Database,
+    /// The keys of that database.
+    pub(crate) keyring: Arc<Keyring>,
+    /// Whom it calls.
+    pub(crate) vendor: Vendor,
+    lease_pool: Option<PgPool>,
+    supervisor: Supervisor,
+}
+
+impl House {
+    /// Starts the roles.
+    pub(crate) async fn start(
+        settings: &Settings,
+        database: Database,
+        keyring: Arc<Keyring>,
+        vendor: Vendor,
+        roles: Roles,
+    ) -> Result<Self, CliError> {
+        let mut house = Self { database, keyring, vendor, lease_pool: None, supervisor: Supervisor::new() };
+        let (waker, watcher) = (Waker::new(), Watcher::new());
+        if let Err(error) = house.start_roles(settings, &waker, &watcher, roles).await {
+            // What has been started is stopped in good order; the first error is the one to tell.
+            let _ = house.stop().await;
+            return Err(error);
+        }
+        Ok(house)
+    }
+
+    /// The order of starting is the order of stopping.
+    async fn start_roles(
+        &mut self,
+        settings: &Settings,
+        waker: &Waker,
+        watcher: &Watcher,
+        roles: Roles,
+    ) -> Result<(), CliError> {
+        let serves = roles.api.is_some();
+        if let Some(listener) = roles.api {
+            self.serve(settings, waker, watcher, listener)?;
+        }
+        if !roles.queues.is_empty() {
+            self.work(settings, waker, &roles.queues).await?;
+        }
+        if roles.schedules {
+            let stop = CancellationToken::new();
+            let schedules =
+                scheduler::run(self.database.pool.clone(), waker.clone(), scheduler::ALL, stop.clone());
+            self.supervisor.spawn("the scheduler", &stop, endless(schedules));
+        }
+        let stop = CancellationToken::new();
+        if serves {
+            let watch = watcher.clone().run(self.database.pool.clone(), waker.clone());
+            let watch = stop.clone().run_until_cancelled_owned(watch);
+            self.supervisor.spawn("watching for results", &stop, endless(watch));
+        }
+        if settings.database.listen {
+            let relay = waker.clone().relay(self.database.pool.clone());
+            let relay = stop.clone().run_until_cancelled_owned(relay);
+            self.supervisor.spawn("carrying wake-up signals", &stop, endless(relay));
+        }
+        Ok(())
+    }
+
+    fn serve(
+        &mut self,
+        settings: &Settings,
+        waker: &Waker,
+        watcher: &Watcher,
+        listener: TcpListener,
+    ) -> Result<(), CliError> {
+        let stop = CancellationToken::new();
+        let metrics = telemetry::metrics_handle();
+        let state = ApiState::new(ApiParts {
+            pool: self.database.pool.clone(),
+            watcher: watcher.clone(),
+            waker: waker.clone(),
+            http: settings.http.clone(),
+            api: settings.api.clone(),
+            allow_loopback: self.vendor.allow_loopback,
+            render_metrics: Arc::new(move || metrics.render()),
+            stop: stop.clone(),
+        });
+        let router = api::router(state).map_err(|error| CliError::part("the API", error))?;
+        let server = api::serve(listener, router, ServerLimits::from(&settings.http), stop.clone());
+        self.supervisor.spawn("the API", &stop, server);
+        Ok(())
+    }
+
+    async fn work(&mut self, settings: &Settings, waker: &Waker, queues: &[Queue]) -> Result<(), CliError> {
+        let services = self.services(settings)?;
+        let lease_pool = self.database.separate_pool(LEASE_CONNECTIONS).await?;
+        self.lease_pool = Some(lease_pool.clone());
+        let stop = CancellationToken::new();
+        let workers = workers::run(
+            worker_settings(settings, queues),
+            jobs::ALL,
+            Arc::new(services),
+            waker.clone(),
+            lease_pool,
+            stop.clone(),
+        );
+        self.supervisor.spawn("the workers", &stop, Box::pin(workers));
+        Ok(())
+    }
+
+    fn services(&self, settings: &Settings) -> Result<Services, CliError> {
+        let meter = Meter::new(self.vendor.meter.clone())
+            .map_err(|error| CliError::part("setting up the profile meter's client", error))?;
+        let outbound = OutboundClient::new(OutboundSettings {
+            timeout: Duration::from_millis(settings.webhooks.timeout_ms),
+            allow_loopback: self.vendor.allow_loopback,
+            ..OutboundSettings::default()
+        });
+        Ok(Services {
+            pool: self.database.pool.clone(),
+            keyring: self.keyring.clone(),
+            meter,
+            outbound: outbound.map_err(|error| CliError::part("setting up deliveries", error))?,
+            crawl_reuse: Duration::from_secs(u64::from(settings.meter.cache_hours) * 60 * 60),
+            retention: Duration::from_secs(u64::from(settings.queue.retention_days) * 24 * 60 * 60),
+        })
+    }
+
+    /// Waits until something fails that should go on.
+    pub(crate) async fn failure(&self) -> CliError {
+        tokio::select! {
+            failure = self.supervisor.failure() => failure,
+            ended = self.database.ended() => ended,
+        }
+    }
+
+    /// Stops everything in its order. The first failure on the way is the answer, after everything has ended.
+    pub(crate) async fn stop(self) -> Result<(), CliError> {
+        let parts = self.supervisor.stop().await;
+        if let Some(pool) = &self.lease_pool {
+            close_pool(pool).await;
+        }
+        if let Some(sandbox) = self.vendor.sandbox {
+            sandbox.shutdown().await;
+        }
+        let database = self.database.close().await;
+        parts.and(database)
+    }
+}
+
+/// A part that has nothing to say when it ends.
+async fn endless<T>(work: impl Future<Output = T>) -> Result<(), Infallible> {
+    work.await;
+    Ok(())
+}
+
+fn worker_settings(settings: &Settings, queues: &[Queue]) -> workers::Settings {
+    let slots: BTreeMap<Queue, usize> =
+        queues.iter().map(|queue| (*queue, slots(&settings.worker, *queue))).collect();
+    workers::Settings {
+        slots,
+        lease: Duration::from_millis(settings.queue.lease_ms),
+        sweep: Duration::from_millis(settings.queue.sweep_ms),
+        poll: Duration::from_millis(settings.worker.poll_ms),
+        drain_timeout: Duration::from_secs(settings.worker.drain_timeout_s),
+    }
+}
+
+fn slots(worker: &WorkerSettings, queue: Queue) -> usize {
+    match queue {
+        Queue::Enrich => worker.concurrency_enrich,
+        Queue::Webhooks => worker.concurrency_webhooks,
+        Queue::Maintenance => worker.concurrency_maintenance,
+    }
+}

@@ -205,9 +205,13 @@ impl From<partners::PartnerError> for ApiError {
     }
 }
 
-impl From<queue::JobError> for ApiError {
-    fn from(error: queue::JobError) -> Self {
-        Self::Internal(format!("{}: {}", error.code(), error.message()).into())
+impl From<jobs::profiles::RequestError> for ApiError {
+    fn from(error: jobs::profiles::RequestError) -> Self {
+        use jobs::profiles::RequestError;
+        match error {
+            RequestError::Queue(error) => error.into(),
+            RequestError::Webhooks(webhooks::WebhookError::Database(error)) => error.into(),
+        }
     }
 }
 

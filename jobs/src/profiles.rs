@@ -4,7 +4,7 @@ mod actions;
 mod enrich;
 mod fetch;
 
-pub use actions::{NewEnrich, request_enrich};
+pub use actions::{NewEnrich, RequestError, request_enrich};
 pub use enrich::Enrich;
 pub use fetch::Fetch;
 pub(crate) use fetch::STALE_AGE_MAX;

@@ -55,23 +55,15 @@ pub async fn ready(State(state): State<ApiState>) -> Result<Json<Health>, ApiErr
     if state.stop().is_cancelled() {
         return Err(ApiError::NotReady("the process is about to stop"));
     }
-    let migrated = tokio::time::timeout(READY_TIMEOUT, newest_migration(&state)).await;
-    let expected = db::MIGRATOR.iter().map(|migration| migration.version).max();
-    match migrated {
-        Ok(Ok(newest)) if newest >= expected => Ok(Health::is("ready")),
-        Ok(Ok(_)) => Err(ApiError::NotReady("the database lacks migrations of this build")),
+    match tokio::time::timeout(READY_TIMEOUT, db::migrations_applied(state.pool())).await {
+        Ok(Ok(true)) => Ok(Health::is("ready")),
+        Ok(Ok(false)) => Err(ApiError::NotReady("the database lacks migrations of this build")),
         Ok(Err(error)) => {
             tracing::warn!(%error, "not ready");
             Err(ApiError::NotReady("the database cannot be used"))
         }
         Err(_) => Err(ApiError::NotReady("the database did not answer in time")),
     }
-}
-
-async fn newest_migration(state: &ApiState) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar!("select max(version) from _sqlx_migrations where success")
-        .fetch_one(state.pool())
-        .await
 }
 
 /// The process' metrics in Prometheus' text format.

@@ -5,7 +5,7 @@ use kernel::{
     ids::{DeliveryId, JobId, PartnerId, TenantId},
     profile_url::ProfileUrl,
 };
-use queue::{JobError, NewJob, enqueue_many};
+use queue::{NewJob, enqueue_many};
 use sqlx::PgConnection;
 
 use super::Enrich;
@@ -24,12 +24,23 @@ pub struct NewEnrich {
     pub request_id: Option<String>,
 }
 
+/// Why a wish was not stored. The caller's transaction can only be rolled back.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The jobs were not stored.
+    #[error("the wish for a profile was not stored as a job")]
+    Queue(#[from] queue::Error),
+    /// The callback was not stored.
+    #[error("the callback of a wish for a profile was not stored")]
+    Webhooks(#[from] ::webhooks::WebhookError),
+}
+
 /// Stores the partner's job and, if it wants one, the callback that is sent however the job ends; all in the
 /// caller's transaction. Wake [`queue::Queue::Enrich`] after the commit.
 ///
 /// # Errors
-/// A [`JobError`] when the database refused.
-pub async fn request_enrich(conn: &mut PgConnection, new: NewEnrich) -> Result<JobId, JobError> {
+/// A [`RequestError`] with its cause when the database refused.
+pub async fn request_enrich(conn: &mut PgConnection, new: NewEnrich) -> Result<JobId, RequestError> {
     let tenant = TenantId::from(new.partner);
     let job = JobId::new();
     let enrich = NewJob::of(&Enrich { profile: new.profile })?
@@ -41,9 +52,7 @@ pub async fn request_enrich(conn: &mut PgConnection, new: NewEnrich) -> Result<J
         return Ok(job);
     };
     let delivery = DeliveryId::from_uuid(job.derive("callback"));
-    ::webhooks::create(conn, NewDelivery { tenant, id: delivery, job, url: &url, subject: None })
-        .await
-        .map_err(|error| JobError::retryable(queue::INTERNAL_ERROR, "not stored").caused_by(&error))?;
+    ::webhooks::create(conn, NewDelivery { tenant, id: delivery, job, url: &url, subject: None }).await?;
     let deliver = NewJob::of(&Deliver { delivery })?
         .tenant(tenant)
         .id(JobId::from_uuid(job.derive("callback job")))

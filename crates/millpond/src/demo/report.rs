@@ -105,7 +105,7 @@ impl Report {
         let mut parts = vec![table::of_creators(&self.outcomes)];
         parts.extend(table::of_refusals(&self.outcomes));
         parts.push(format!(
-            "{} jobs for {} profiles, {} completed; {} addresses refused\n\
+            "{} jobs for {} profiles, {} completed; refused: {}\n\
              {} calls of the profile meter{answers}; {} attempts were repeated later\n\
              time to callback: p50 {}, p95 {}; all of it took {}",
             numbers.jobs,

@@ -56,7 +56,6 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     for item in api.paths.paths.values_mut() {
         for operation in operations(item) {
             let partner_only = operation.security.is_some();
-            add_request_id(operation);
             add_error(operation, "500", "INTERNAL_ERROR: a fault of the server");
             if partner_only {
                 add_error(operation, "401", "UNAUTHORIZED: credentials are missing or wrong");
@@ -69,6 +68,7 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
                 add_error(operation, "503", "OVERLOADED: nothing was done, try again shortly");
                 add_rate(operation);
             }
+            add_request_id(operation);
         }
     }
     api

@@ -36,13 +36,22 @@ impl Backend for PumpedBackend {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends when the pump, which is shutting down, drops its side.
+    /// Ends when the pump, which is shutting down, drops its side. apalis' worker does not end with its backend:
+    /// it waits to be told.
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        _: &WorkerContext,
+        worker: &WorkerContext,
     ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
-        self.from_pump.poll_recv(cx).map(|claimed| claimed.map(|job| Ok(TaskBuilder::new(job).build())))
+        self.from_pump.poll_recv(cx).map(|claimed| match claimed {
+            Some(job) => Some(Ok(TaskBuilder::new(job).build())),
+            None => {
+                if let Err(error) = worker.stop() {
+                    tracing::error!(%error, "the runtime of a pool cannot be stopped");
+                }
+                None
+            }
+        })
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {

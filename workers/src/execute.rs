@@ -61,19 +61,20 @@ impl Execute {
         let timeout = entry.policy.timeout;
         let handler = entry.run(Context::new(lease, self.services), claimed.args);
         let verdict = tokio::select! {
-            answer = handler => Verdict::Answered(answer),
-            () = tokio::time::sleep(timeout) => Verdict::Answered(Err(JobError::retryable(
-                TIMEOUT,
-                format!("the attempt took longer than {} s", timeout.as_secs()),
-            ))),
-            // The sender never drops without sending while we are entered, except at a second entry.
+            // First, so that a job which was stopped on its way here does not begin.
+            biased;
+            // The sender never drops without sending before the pump has our report.
             Ok(why) = stopped => match why {
                 Stop::Cancelled => Verdict::Answered(Ok(Outcome::Cancel(cancelled()))),
                 Stop::LeaseLost => Verdict::Abandoned,
                 Stop::Shutdown => Verdict::GivenBack,
             },
+            answer = handler => Verdict::Answered(answer),
+            () = tokio::time::sleep(timeout) => Verdict::Answered(Err(JobError::retryable(
+                TIMEOUT,
+                format!("the attempt took longer than {} s", timeout.as_secs()),
+            ))),
         };
-        self.running.leave(claimed.lease);
         metrics::histogram!("job_attempt_seconds", "kind" => entry.kind).record(began.elapsed());
         verdict
     }

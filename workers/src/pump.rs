@@ -119,12 +119,18 @@ impl Pump {
                 let claimed = jobs.len();
                 metrics::counter!("jobs_claimed_total", "queue" => self.queue.as_str())
                     .increment(claimed as u64);
+                let leases: Vec<LeaseKey> = jobs.iter().map(|job| job.lease).collect();
                 for job in jobs {
                     taken.insert(job.lease, process);
+                    self.running.expect(job.lease);
                     // Never full: it holds as many as there are slots. Closed only when the runtime broke.
                     if to_runtime.try_send(job).is_err() {
                         tracing::error!(queue = %self.queue, "the runtime takes no jobs");
                     }
+                }
+                if self.incarnation.current() != Some(process) {
+                    // The leases were lost while the claim was under way, when nobody could stop these yet.
+                    self.running.stop(&leases, Stop::LeaseLost);
                 }
                 if claimed == free { Instant::now() } else { Instant::now() + wait }
             }
@@ -140,13 +146,29 @@ impl Pump {
         let mut batch = Vec::with_capacity(reports.len());
         for report in reports.drain(..) {
             let process = taken.remove(&report.lease).unwrap_or_default();
+            self.running.leave(report.lease);
             if let Some(settlement) = self.settlement(&report, process) {
                 batch.push(Acknowledgement { lease: report.lease, settlement });
             }
         }
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(error) = self.write(&batch).await {
+            // One of the batch cannot be written as it is: write the others, and fail that one.
+            tracing::error!(queue = %self.queue, %error, "a batch was refused: settling one by one");
+            for one in batch {
+                self.settle_alone(one).await;
+            }
+        }
+    }
+
+    /// Writes settlements and tells whom it concerns, waiting out a database that cannot be reached. An error
+    /// means that it never will be written as it is.
+    async fn write(&self, batch: &[Acknowledgement]) -> Result<(), queue::Error> {
         let mut pause = Duration::from_millis(50);
-        while !batch.is_empty() {
-            match queue::settle(&self.pool, &batch).await {
+        loop {
+            match queue::settle(&self.pool, batch).await {
                 Ok(settled) => {
                     for job in &settled.refused {
                         tracing::warn!(job.id = %job, "came too late: the lease had been lost");
@@ -155,33 +177,28 @@ impl Pump {
                         self.waker.job_ended();
                     }
                     self.waker.wake_all(settled.released);
-                    break;
+                    return Ok(());
                 }
                 Err(error) if error.is_transient() => {
                     tracing::warn!(queue = %self.queue, %error, jobs = batch.len(), "not settled; trying again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(1));
                 }
-                // One of the batch cannot be written as it is: write the others, and fail that one.
-                Err(error) => {
-                    tracing::error!(queue = %self.queue, %error, "a batch was refused: settling one by one");
-                    for one in batch.drain(..) {
-                        self.settle_alone(one).await;
-                    }
-                }
+                Err(error) => return Err(error),
             }
         }
     }
 
     /// Settles one job whose settlement the database may refuse (a result it cannot store, say): then the job
-    /// fails with that as its reason. If even that is refused, its lease is left to be taken back.
+    /// fails with that as its reason. If even that is refused, its lease is left to be taken back when this
+    /// process ends.
     async fn settle_alone(&self, one: Acknowledgement) {
         let lease = one.lease;
-        let Err(error) = queue::settle(&self.pool, &[one]).await else { return };
+        let Err(error) = self.write(&[one]).await else { return };
         let refused =
             JobError::fatal(INTERNAL_ERROR, "the job's outcome could not be stored").caused_by(&error);
         let settlement = Settlement::End(End::Failed(refused.failure()), None);
-        if let Err(error) = queue::settle(&self.pool, &[Acknowledgement { lease, settlement }]).await {
+        if let Err(error) = self.write(&[Acknowledgement { lease, settlement }]).await {
             tracing::error!(job.id = %lease.job, %error, "could not be settled; it will be taken back");
         }
     }

@@ -20,8 +20,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use config::Settings;
+use kernel::sealing::Keyring;
 use queue::Queue;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use crate::cli::Globals;
 use crate::commands::demo::DemoArgs;
@@ -29,7 +31,7 @@ use crate::commands::serve;
 use crate::error::CliError;
 use crate::output::{Output, tell};
 use crate::runtime::vendor::free_port;
-use crate::runtime::{Database, House, Roles, Schema, Signals, Vendor, keys, settings};
+use crate::runtime::{Database, House, Roles, Schema, Signals, Vendor, settings};
 
 use list::List;
 use partner::Partner;
@@ -115,6 +117,16 @@ fn settings(globals: &Globals, folder: &Folder) -> Result<Settings, CliError> {
 /// Starts the house, and makes its sandbox misbehave a little.
 async fn start(settings: &Settings, temporary: bool) -> Result<(House, String), CliError> {
     let database = Box::pin(Database::open(settings, Schema::Migrate, temporary)).await?;
+    let prepared = prepare(settings, &database).await;
+    let (database, (keyring, vendor, listener, url)) = database.unless_failed(prepared).await?;
+    let roles = Roles { api: Some(listener), queues: Queue::ALL.to_vec(), schedules: true };
+    Ok((House::start(settings, database, Arc::new(keyring), vendor, roles).await?, url))
+}
+
+async fn prepare(
+    settings: &Settings,
+    database: &Database,
+) -> Result<(Keyring, Vendor, TcpListener, String), CliError> {
     if database.is_attached() {
         return Err(CliError::Refused(format!(
             "another process uses the data folder {}: the demonstration wants one for itself, because its profiles \
@@ -122,12 +134,10 @@ async fn start(settings: &Settings, temporary: bool) -> Result<(House, String), 
             settings.data.dir.display()
         )));
     }
-    let keyring = Arc::new(keys::load(settings)?);
-    database.check_keys(&keyring).await?;
+    let keyring = database.keys(settings).await?;
     let vendor = Vendor::sandbox(settings, &[free_port()]).await?;
     let (listener, url) = serve::listen(settings).await?;
-    let roles = Roles { api: Some(listener), queues: Queue::ALL.to_vec(), schedules: true };
-    Ok((House::start(settings, database, keyring, vendor, roles).await?, url))
+    Ok((keyring, vendor, listener, url))
 }
 
 /// The play: a partner asks for every creator and is told of each.

@@ -14,7 +14,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::cli::Globals;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::runtime::{Database, keys, settings};
+use crate::runtime::{Database, settings};
 
 /// Partners read in one go.
 const PAGE_ROWS: u32 = 500;
@@ -124,8 +124,7 @@ async fn act(
 }
 
 async fn create(settings: &Settings, database: &Database, arguments: CreateArgs) -> Result<Value, CliError> {
-    let keyring = keys::load(settings)?;
-    database.check_keys(&keyring).await?;
+    let keyring = database.keys(settings).await?;
     let mut faults = Vec::new();
     let tier = arguments.subscription.parse::<SubscriptionTier>();
     let rate_limit = arguments.rate_limit.parse::<u32>();
@@ -166,8 +165,7 @@ async fn create(settings: &Settings, database: &Database, arguments: CreateArgs)
 }
 
 async fn rotate(settings: &Settings, database: &Database, arguments: RotateArgs) -> Result<Value, CliError> {
-    let keyring = keys::load(settings)?;
-    database.check_keys(&keyring).await?;
+    let keyring = database.keys(settings).await?;
     let mut tx = database.pool.begin().await?;
     let partner = find(&mut tx, &arguments.partner.partner).await?;
     let key = rotation::rotate_key(&mut tx, partner.id, Duration::from_secs(arguments.overlap)).await?;

@@ -14,9 +14,11 @@ pub(crate) async fn run(globals: &Globals) -> Result<(), CliError> {
     let starting = async {
         let given = keys::from_setting(&settings)?;
         let database = Box::pin(Database::open(&settings, Schema::Require, false)).await?;
-        if let Some(given) = &given {
-            database.check_keys(given).await?;
-        }
+        let fits = match &given {
+            Some(given) => database.check_keys(given).await,
+            None => Ok(()),
+        };
+        let (database, ()) = database.unless_failed(fits).await?;
         let keyring = Arc::new(given.unwrap_or_else(Keyring::generate));
         let roles = Roles { schedules: true, ..Roles::default() };
         let house = House::start(&settings, database, keyring, Vendor::none(&settings), roles).await?;

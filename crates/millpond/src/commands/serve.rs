@@ -63,9 +63,9 @@ pub(crate) async fn start(
         keys::load(settings)?;
     }
     let database = Box::pin(Database::open(settings, schema, false)).await?;
-    let keyring = Arc::new(keys::load(settings)?);
-    database.check_keys(&keyring).await?;
-    House::start(settings, database, keyring, vendor, roles).await
+    let keyring = database.keys(settings).await;
+    let (database, keyring) = database.unless_failed(keyring).await?;
+    House::start(settings, database, Arc::new(keyring), vendor, roles).await
 }
 
 /// Runs what `starting` gives until a signal or a failure, and stops it in good order.

@@ -12,9 +12,13 @@ use kernel::sealing::Keyring;
 use sqlx::PgPool;
 
 use crate::error::CliError;
+use crate::runtime::keys;
 
 /// Longest wait for connections to be given back before a pool is left as it is.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// How often a process looks whether the server that another one owns is still there.
+const OWNER_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is done about a database whose schema is older than this build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +60,39 @@ impl Database {
             prepared: settings.database.prepared,
             ..options
         };
-        let pool = db::connect(&options).await?;
+        let pool = match db::connect(&options).await {
+            Ok(pool) => pool,
+            Err(error) => {
+                stop(server).await?;
+                return Err(error.into());
+            }
+        };
         let database = Self { pool, options, server };
-        if schema == Schema::Migrate || database.server.is_some() {
-            db::migrate(&database.pool).await?;
-        } else {
-            database.require_schema().await?;
+        let migrates = schema == Schema::Migrate || database.server.is_some();
+        let prepared = match migrates {
+            true => db::migrate(&database.pool).await.map_err(CliError::from),
+            false => database.require_schema().await,
+        };
+        database.unless_failed(prepared).await.map(|(database, ())| database)
+    }
+
+    /// Goes on with the database and a step's result; when the step failed, closes it first.
+    pub(crate) async fn unless_failed<T>(self, step: Result<T, CliError>) -> Result<(Self, T), CliError> {
+        match step {
+            Ok(result) => Ok((self, result)),
+            Err(error) => {
+                // The step's failure is the one to tell.
+                let _ = self.close().await;
+                Err(error)
+            }
         }
-        Ok(database)
+    }
+
+    /// The keys of the settings, once they are known to be this database's.
+    pub(crate) async fn keys(&self, settings: &Settings) -> Result<Keyring, CliError> {
+        let keyring = keys::load(settings)?;
+        self.check_keys(&keyring).await?;
+        Ok(keyring)
     }
 
     /// Refuses keys that are not this database's.
@@ -81,10 +110,23 @@ impl Database {
         self.server.as_ref().is_some_and(|server| !server.is_owner())
     }
 
-    /// Waits until our private server ends although nobody asked it to; for ever when there is none.
+    /// Waits until the private server ends although we did not ask it to; for ever when there is none.
     pub(crate) async fn ended(&self) -> CliError {
         match &self.server {
-            Some(server) => CliError::part("the private PostgreSQL server", server.ended().await),
+            Some(server) if server.is_owner() => {
+                CliError::part("the private PostgreSQL server", server.ended().await)
+            }
+            Some(server) => {
+                // Whoever stops a server, or clears up after one that was killed, removes the folder of its socket.
+                while server.socket_dir().exists() {
+                    tokio::time::sleep(OWNER_LOOK_EVERY).await;
+                }
+                CliError::Refused(
+                    "the process that owned the private PostgreSQL server has ended, and the server with it: start \
+                     this one again"
+                        .to_owned(),
+                )
+            }
             None => std::future::pending().await,
         }
     }
@@ -92,10 +134,7 @@ impl Database {
     /// Closes the connections, and stops the private server if it is ours.
     pub(crate) async fn close(self) -> Result<(), CliError> {
         close_pool(&self.pool).await;
-        match self.server {
-            Some(server) => Ok(server.stop().await?),
-            None => Ok(()),
-        }
+        stop(self.server).await
     }
 
     async fn require_schema(&self) -> Result<(), CliError> {
@@ -118,6 +157,13 @@ const UNDEFINED_TABLE: &str = "42P01";
 pub(crate) async fn close_pool(pool: &PgPool) {
     if tokio::time::timeout(CLOSE_MAX, pool.close()).await.is_err() {
         tracing::warn!("some database connections were still in use when the process ended");
+    }
+}
+
+async fn stop(server: Option<Server>) -> Result<(), CliError> {
+    match server {
+        Some(server) => Ok(server.stop().await?),
+        None => Ok(()),
     }
 }
 

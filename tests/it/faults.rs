@@ -1,0 +1,8 @@
+//! Real processes, killed and misled: nothing accepted is lost, and nothing happens twice under two names.
+
+mod fleet;
+mod killed_up;
+mod killed_workers;
+mod misbehaving_vendor;
+mod processes_apart;
+mod thousand_requests;

@@ -1,0 +1,208 @@
+//! An installation for fault tests: sandbox, API and workers as processes of their own, a partner, and a checker
+//! that compares what was accepted with what ended and what was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use reqwest::{Client, Method, StatusCode};
+use sandbox::Sandbox;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use crate::support::{MillpondProcess, TestDb, TestPartner, sandbox};
+
+/// Lease and sweep of fault tests; a job runs again at most their sum after its worker died.
+pub const LEASE: Duration = Duration::from_secs(1);
+pub const SWEEP: Duration = Duration::from_millis(500);
+
+/// Requests that the partner has under way at once.
+const REQUESTS_AT_ONCE: usize = 64;
+/// Callbacks read in one page.
+const PAGE: usize = 1_000;
+
+/// One installation.
+pub struct Fleet {
+    pub db: TestDb,
+    pub sandbox: Sandbox,
+    pub partner: TestPartner,
+    pub api: MillpondProcess,
+    pub url: String,
+    pub client: Client,
+    variables: Vec<(String, String)>,
+}
+
+/// What the partner was told about a job.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The ids under which it was told; more than one would be two pieces of news.
+    pub webhook_ids: BTreeSet<String>,
+    /// The bodies; more than one would be contradictory news.
+    pub bodies: BTreeSet<String>,
+}
+
+impl Told {
+    /// The one body.
+    pub fn body(&self) -> Value {
+        let body = self.bodies.first().expect("told");
+        serde_json::from_str(body).unwrap()
+    }
+}
+
+impl Fleet {
+    /// An API over an empty database and a sandbox, without workers yet; `variables` are for every process.
+    pub async fn start(variables: &[(&str, &str)]) -> Self {
+        let db = TestDb::new().await;
+        let sandbox = sandbox().await;
+        let partner = TestPartner::create(&db, "techcombank").await;
+        let mut all = vec![
+            ("MILLPOND_METER__URL".to_owned(), sandbox.meter_url()),
+            ("MILLPOND_METER__TOKEN".to_owned(), "sandbox-token".to_owned()),
+            ("MILLPOND_WEBHOOKS__ALLOW_LOOPBACK".to_owned(), "true".to_owned()),
+            ("MILLPOND_QUEUE__LEASE_MS".to_owned(), LEASE.as_millis().to_string()),
+            ("MILLPOND_QUEUE__SWEEP_MS".to_owned(), SWEEP.as_millis().to_string()),
+            ("MILLPOND_LOG__FILTER".to_owned(), "warn".to_owned()),
+        ];
+        all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let mut api = start(&db, &["api"], &all);
+        let url = api.ready_url().await;
+        Self { db, sandbox, partner, api, url, client: Client::new(), variables: all }
+    }
+
+    /// Starts another process on the same database.
+    pub fn process(&self, arguments: &[&str]) -> MillpondProcess {
+        start(&self.db, arguments, &self.variables)
+    }
+
+    /// Has the sandbox misbehave.
+    pub async fn faults(&self, rules: Value) {
+        let url = format!("{}/_sandbox/faults", self.sandbox.url());
+        let answer = self.client.put(url).json(&json!({ "seed": 7, "rules": rules })).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
+    /// What the sandbox counted for the vendor `meter`.
+    pub async fn vendor(&self) -> VendorCalls {
+        let url = format!("{}/_sandbox/calls?vendor=meter", self.sandbox.url());
+        let mut calls: Calls = self.client.get(url).send().await.unwrap().json().await.unwrap();
+        calls.vendors.retain(|vendor| vendor.vendor == "meter");
+        calls.vendors.pop().unwrap_or_default()
+    }
+
+    /// Asks for every URL, many at a time, with callbacks to the inbox `told`; answers the accepted job ids.
+    pub async fn enrich(&self, urls: impl IntoIterator<Item = String>) -> Vec<String> {
+        let asked = stream::iter(urls).map(|url| async move {
+            let body = json!({ "url": url, "callbackUrl": self.sandbox.inbox_url("told") });
+            let request = self.client.request(Method::POST, format!("{}/api/v1/profiles/enrich", self.url));
+            let answer = self.partner.sign(request).json(&body).send().await.unwrap();
+            let (status, body) = (answer.status(), answer.text().await.unwrap());
+            assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+            let body: Value = serde_json::from_str(&body).unwrap();
+            body["jobId"].as_str().unwrap().to_owned()
+        });
+        asked.buffer_unordered(REQUESTS_AT_ONCE).collect().await
+    }
+
+    /// What the partner was told so far, by job; every signature is verified.
+    pub async fn told(&self) -> BTreeMap<String, Told> {
+        let verifier = Webhook::new(&self.partner.webhook_secret).unwrap();
+        let mut told: BTreeMap<String, Told> = BTreeMap::new();
+        let mut after = 0;
+        loop {
+            let url =
+                format!("{}/_sandbox/callbacks/told?after={after}&limit={PAGE}", self.sandbox.url());
+            let page: Inbox = self.client.get(url).send().await.unwrap().json().await.unwrap();
+            for callback in &page.callbacks {
+                let mut headers = http::HeaderMap::new();
+                for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+                    headers.insert(name, callback.headers[name].parse().unwrap());
+                }
+                verifier.verify(callback.body.as_bytes(), &headers).expect("the signature verifies");
+                let body: Value = serde_json::from_str(&callback.body).unwrap();
+                let job = told.entry(body["jobId"].as_str().unwrap().to_owned()).or_default();
+                job.webhook_ids.insert(callback.headers["webhook-id"].clone());
+                job.bodies.insert(callback.body.clone());
+            }
+            match page.callbacks.last() {
+                Some(last) if page.callbacks.len() == PAGE => after = last.sequence,
+                _ => return told,
+            }
+        }
+    }
+
+    /// Waits until every accepted job was told of, for at most `bound`, and checks that none was told of under
+    /// two ids or with two bodies, and that none was told of that was not accepted.
+    pub async fn all_told(&self, accepted: &[String], bound: Duration) -> BTreeMap<String, Told> {
+        let until = std::time::Instant::now() + bound;
+        let told = loop {
+            let told = self.told().await;
+            if accepted.iter().all(|job| told.contains_key(job)) {
+                break told;
+            }
+            let (ready, running, waiting) = self.live_jobs().await;
+            assert!(
+                std::time::Instant::now() < until,
+                "only {} of {} jobs were told of; live: {ready} ready, {running} running, {waiting} waiting",
+                told.len(),
+                accepted.len(),
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        assert_eq!(told.len(), accepted.len(), "told of jobs that were never accepted");
+        for (job, told) in &told {
+            assert_eq!(told.webhook_ids.len(), 1, "{job} was told under {:?}", told.webhook_ids);
+            assert_eq!(told.bodies.len(), 1, "{job} was told in two ways: {:?}", told.bodies);
+        }
+        told
+    }
+
+    async fn live_jobs(&self) -> (i64, i64, i64) {
+        let row = sqlx::query!(
+            r#"select count(*) filter (where state = 'ready') as "ready!",
+                      count(*) filter (where state = 'running') as "running!",
+                      count(*) filter (where state = 'waiting') as "waiting!"
+               from jobs"#
+        )
+        .fetch_one(self.db.pool())
+        .await
+        .unwrap();
+        (row.ready, row.running, row.waiting)
+    }
+}
+
+fn start(db: &TestDb, arguments: &[&str], variables: &[(String, String)]) -> MillpondProcess {
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    MillpondProcess::start(db, arguments, &variables)
+}
+
+/// Distinct TikTok profiles, by number.
+pub fn profile(number: usize) -> String {
+    format!("https://www.tiktok.com/@creator.{number}")
+}
+
+#[derive(Deserialize)]
+struct Inbox {
+    callbacks: Vec<Callback>,
+}
+
+#[derive(Deserialize)]
+struct Callback {
+    sequence: u64,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+#[derive(Deserialize)]
+struct Calls {
+    vendors: Vec<VendorCalls>,
+}
+
+/// How often and how long a vendor was asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VendorCalls {
+    vendor: String,
+    pub count: u64,
+    pub longest_ms: u64,
+}

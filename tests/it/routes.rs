@@ -1,0 +1,25 @@
+//! The API as its clients meet it: real HTTP, a real database, and where a job must run, real workers and the fake
+//! vendors of the sandbox. Modules follow the URLs; what all of them share is named by its subject.
+
+mod answer;
+mod authentication;
+mod bodies;
+mod docs;
+mod edge;
+mod health;
+mod idempotency;
+mod rate_limit;
+mod request_ids;
+mod stage;
+
+mod jobs {
+    mod cancel;
+    mod list;
+    mod show;
+}
+
+mod profiles {
+    mod callback;
+    mod enrich;
+    mod prefer;
+}

@@ -1,0 +1,26 @@
+//! What tests stand on: a database each, workers, an API, vendors, the real binary, and waiting without sleeping.
+//!
+//! Everything here cleans up after itself when it is dropped, also when its test fails.
+
+// Each piece is there for whoever needs it next.
+#![allow(dead_code, unused_imports, reason = "not every module of tests uses every piece")]
+
+mod api;
+mod cluster;
+mod partner;
+mod process;
+mod services;
+mod test_db;
+mod waiting;
+mod worker;
+
+pub use api::{TestApi, client};
+pub use partner::TestPartner;
+pub use process::MillpondProcess;
+pub use services::{Services, keyring, sandbox, services};
+pub use test_db::TestDb;
+pub use waiting::{WAIT_MAX, eventually, found, until, within};
+pub use worker::{TestWorker, WorkerOptions};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_millpond");

@@ -1,0 +1,81 @@
+//! The API inside the test process, on a free port, with a client.
+
+use std::sync::Arc;
+
+use api::{ApiParts, ApiState, ServerLimits};
+use config::{Settings, Sources};
+use queue::{Waker, Watcher};
+use reqwest::{Client, Method, RequestBuilder};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{TestDb, TestPartner};
+
+/// A running API; it stops when it is dropped.
+pub struct TestApi {
+    url: String,
+    client: Client,
+    waker: Waker,
+    _stop: DropGuard,
+}
+
+impl TestApi {
+    /// With the default settings.
+    pub async fn start(db: &TestDb) -> Self {
+        Self::start_with(db, Waker::new(), Sources::default()).await
+    }
+
+    /// With other settings, and a waker that a worker in the same "process" may share.
+    pub async fn start_with(db: &TestDb, waker: Waker, sources: Sources) -> Self {
+        let settings = Settings::load(&sources).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let watcher = Watcher::new();
+        let limits = ServerLimits::from(&settings.http);
+        let pool = db.connect_more(10);
+        // Taken before the first request, as by the binary: what is counted before it is lost.
+        let metrics = telemetry::metrics_handle();
+        let state = ApiState::new(ApiParts {
+            pool: pool.clone(),
+            watcher: watcher.clone(),
+            waker: waker.clone(),
+            http: settings.http,
+            api: settings.api,
+            allow_loopback: true,
+            render_metrics: Arc::new(move || metrics.render()),
+            stop: stop.clone(),
+        });
+        let router = api::router(state).unwrap();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(watcher.run(pool, waker.clone())));
+        tokio::spawn(api::serve(listener, router, limits, stop.clone()));
+        Self { url, client: client(), waker, _stop: stop.drop_guard() }
+    }
+
+    /// The address, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A request without credentials.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    /// A request of a partner.
+    pub fn request_as(&self, partner: &TestPartner, method: Method, path: &str) -> RequestBuilder {
+        partner.sign(self.request(method, path))
+    }
+
+    /// What the API wakes workers with.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+/// A client that talks to this machine only.
+pub fn client() -> Client {
+    // An error means that a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().timeout(super::WAIT_MAX * 2).build().unwrap()
+}

@@ -1,0 +1,54 @@
+//! A partner with a key, made the way operators make one.
+
+use kernel::ids::{PartnerId, TenantId};
+use partners::{NewPartner, SubscriptionTier};
+use reqwest::RequestBuilder;
+
+use super::{TestDb, keyring};
+
+/// A partner and its secrets.
+pub struct TestPartner {
+    /// What it calls itself.
+    pub code: String,
+    /// Its id.
+    pub id: PartnerId,
+    /// Its API key.
+    pub key: String,
+    /// What its callbacks are signed with.
+    pub webhook_secret: String,
+}
+
+impl TestPartner {
+    /// A premium partner that may ask far more often than any test does.
+    pub async fn create(db: &TestDb, code: &str) -> Self {
+        let tier = SubscriptionTier::Premium;
+        Self::create_with(
+            db,
+            NewPartner { code: code.to_owned(), name: code.to_owned(), tier, rate_limit_per_minute: 100_000 },
+        )
+        .await
+    }
+
+    /// A partner of particular properties.
+    pub async fn create_with(db: &TestDb, new: NewPartner) -> Self {
+        let mut tx = db.pool().begin().await.unwrap();
+        let created = partners::directory::create(&mut tx, &keyring(), new).await.unwrap();
+        tx.commit().await.unwrap();
+        Self {
+            code: created.partner.code,
+            id: created.partner.id,
+            key: created.key.api_key.expose().to_owned(),
+            webhook_secret: created.webhook_secret,
+        }
+    }
+
+    /// The partner as an owner of jobs.
+    pub fn tenant(&self) -> TenantId {
+        self.id.into()
+    }
+
+    /// The request with this partner's credentials.
+    pub fn sign(&self, request: RequestBuilder) -> RequestBuilder {
+        request.header("X-Partner-ID", &self.code).header("X-API-Key", &self.key)
+    }
+}

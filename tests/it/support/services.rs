@@ -1,0 +1,48 @@
+//! The services that jobs use, real ones, pointed at a sandbox or at nobody.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+pub use jobs::Services;
+use kernel::sealing::Keyring;
+use outbound::{OutboundClient, OutboundSettings};
+use sandbox::{Sandbox, SandboxOptions};
+use sqlx::PgPool;
+use vendors::meter::{Meter, MeterSettings};
+
+/// Nobody listens on the discard port.
+const NOBODY: &str = "http://127.0.0.1:9/meter";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The keys of this test run.
+pub fn keyring() -> Arc<Keyring> {
+    static KEYRING: LazyLock<Arc<Keyring>> = LazyLock::new(|| Arc::new(Keyring::generate()));
+    KEYRING.clone()
+}
+
+/// All fake vendors, on a free port of this machine.
+pub async fn sandbox() -> Sandbox {
+    sandbox::start(SandboxOptions::default()).await.expect("the sandbox starts")
+}
+
+/// Services over a pool; without a meter's address, calls to it fail at once.
+pub fn services(pool: PgPool, meter_url: Option<&str>) -> Services {
+    let meter = MeterSettings {
+        base_url: meter_url.unwrap_or(NOBODY).to_owned(),
+        token: SandboxOptions::default().token,
+        timeout: Duration::from_secs(5),
+    };
+    let outbound = OutboundSettings {
+        timeout: Duration::from_secs(5),
+        allow_loopback: true,
+        ..OutboundSettings::default()
+    };
+    Services {
+        pool,
+        keyring: keyring(),
+        meter: Meter::new(meter).expect("a meter client"),
+        outbound: OutboundClient::new(outbound).expect("an outbound client"),
+        crawl_reuse: DAY,
+        retention: 35 * DAY,
+    }
+}

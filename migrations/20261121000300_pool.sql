@@ -64,3 +64,11 @@ create table pool_crawls (
     primary key (platform, lookup_key)
 );
 create index pool_crawls_influencer on pool_crawls (influencer_id);
+
+-- Profiles that the vendor lately said it cannot find, so that asking again at once costs no call.
+create table pool_misses (
+    platform   text        not null,
+    lookup_key text        not null,
+    missed_at  timestamptz not null,
+    primary key (platform, lookup_key)
+);

@@ -28,6 +28,8 @@ pub struct Services {
     pub outbound: OutboundClient,
     /// How long a crawl's result is reused (S0: 24 hours).
     pub crawl_reuse: Duration,
+    /// How long a profile that was not found is not asked for again.
+    pub miss_reuse: Duration,
     /// How long finished jobs and deliveries stay readable.
     pub retention: Duration,
 }

@@ -163,9 +163,11 @@ impl Pump {
         }
     }
 
-    /// Writes settlements and tells whom it concerns, waiting out a database that cannot be reached. An error
-    /// means that it never will be written as it is.
+    /// Writes settlements and tells whom it concerns, waiting out a database that cannot be reached; at shutdown
+    /// for no longer than the drain time, after which the leases run out and the jobs run again elsewhere. An
+    /// error means that it never will be written as it is.
     async fn write(&self, batch: &[Acknowledgement]) -> Result<(), queue::Error> {
+        let began = Instant::now();
         let mut pause = Duration::from_millis(50);
         loop {
             match queue::settle(&self.pool, batch).await {
@@ -177,6 +179,14 @@ impl Pump {
                         self.waker.job_ended();
                     }
                     self.waker.wake_all(settled.released);
+                    return Ok(());
+                }
+                Err(error)
+                    if error.is_transient()
+                        && self.shutdown.is_cancelled()
+                        && began.elapsed() >= self.drain_timeout =>
+                {
+                    tracing::error!(queue = %self.queue, %error, jobs = batch.len(), "not settled before the end");
                     return Ok(());
                 }
                 Err(error) if error.is_transient() => {

@@ -80,6 +80,7 @@ pub(crate) const FIELDS: &[Field] = &[
     field("meter.token", Kind::Secret { chars_max: 4_096 }),
     whole("meter.timeout_ms", 100, 300_000, "ms"),
     whole("meter.cache_hours", 0, 8_760, "hours"),
+    whole("meter.missing_cache_s", 0, 86_400, "seconds"),
     field("encryption.keys", Kind::Secret { chars_max: 16_384 }),
     field("log.format", Kind::Choice(&["json", "pretty"])),
     field("log.filter", Kind::Text { chars_max: 4_096, may_be_empty: false }),

@@ -175,6 +175,8 @@ pub struct MeterSettings {
     pub timeout_ms: u64,
     /// How long a crawled profile counts as fresh.
     pub cache_hours: u32,
+    /// A profile that was not found within this time is not asked for again, in seconds.
+    pub missing_cache_s: u32,
 }
 
 /// Encryption of what is stored sealed.

@@ -289,6 +289,13 @@ async fn remember(conn: &mut PgConnection, crawl: &Crawl, id: InfluencerId) -> R
         crawl.lookup_key,
         id.uuid(),
     )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "delete from pool_misses where platform = $1 and lookup_key = $2",
+        crawl.platform.as_str(),
+        crawl.lookup_key,
+    )
     .execute(conn)
     .await?;
     Ok(())

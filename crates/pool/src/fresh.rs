@@ -1,4 +1,4 @@
-//! Which crawls may be used again, and forgetting those that may not.
+//! Which crawls, and which failures to find a profile, may be used again; and forgetting those that may not.
 //!
 //! Age is counted from the moment the crawl was saved, by the database's clock: the vendor's clock, or a vendor
 //! that answers with an older crawl of its own, must not make us ask it twice a day. What the vendor says about
@@ -35,6 +35,65 @@ pub async fn fresh(
     .fetch_optional(conn)
     .await?;
     row.map(PoolProfile::try_from).transpose()
+}
+
+/// Whether the vendor said within `age_max` that it cannot find what `lookup_key` names.
+pub async fn missed(
+    conn: &mut PgConnection,
+    platform: Platform,
+    lookup_key: &str,
+    age_max: Duration,
+) -> Result<bool, PoolError> {
+    let missed = sqlx::query_scalar!(
+        r#"select exists (
+               select from pool_misses
+               where platform = $1 and lookup_key = $2 and missed_at > now() - make_interval(secs => $3)
+           ) as "missed!""#,
+        platform.as_str(),
+        lookup_key,
+        age_max.as_secs_f64(),
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(missed)
+}
+
+/// Remembers that the vendor cannot find what `lookup_key` names. Saving a crawl under that key forgets it.
+pub async fn save_miss(
+    conn: &mut PgConnection,
+    platform: Platform,
+    lookup_key: &str,
+) -> Result<(), PoolError> {
+    sqlx::query!(
+        "insert into pool_misses (platform, lookup_key, missed_at)
+         values ($1, $2, now())
+         on conflict (platform, lookup_key) do update set missed_at = excluded.missed_at",
+        platform.as_str(),
+        lookup_key,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Forgets at most `rows_max` misses older than `age`, and says how many; repeat until it is fewer than
+/// `rows_max`.
+pub async fn prune_misses(conn: &mut PgConnection, age: Duration, rows_max: i64) -> Result<u64, PoolError> {
+    let deleted = sqlx::query!(
+        "delete from pool_misses m
+         using (
+             select platform, lookup_key from pool_misses
+             where missed_at < now() - make_interval(secs => $1)
+             limit $2
+             for update skip locked
+         ) old
+         where m.platform = old.platform and m.lookup_key = old.lookup_key",
+        age.as_secs_f64(),
+        rows_max,
+    )
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected())
 }
 
 /// Forgets at most `rows_max` crawls older than `age`, and says how many; repeat until it is fewer than

@@ -16,7 +16,7 @@ mod profile;
 mod tier;
 
 pub use crawl::{Crawl, save_crawl};
-pub use fresh::{fresh, prune_crawls};
+pub use fresh::{fresh, missed, prune_crawls, prune_misses, save_miss};
 pub use profile::{PoolProfile, ProfileMetrics, ProfileResult, get};
 pub use tier::InfluencerTier;
 

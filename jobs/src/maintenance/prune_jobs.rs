@@ -44,12 +44,17 @@ impl Handler for PruneJobs {
                 crawls: pool::prune_crawls(&mut tx, STALE_AGE_MAX, BATCH_ROWS_MAX.into())
                     .await
                     .map_err(|error| not_pruned(&error))?,
+                misses: pool::prune_misses(&mut tx, services.miss_reuse, BATCH_ROWS_MAX.into())
+                    .await
+                    .map_err(|error| not_pruned(&error))?,
             };
             tx.commit().await?;
             rows.deliveries += batch.deliveries;
             rows.idempotency_keys += batch.idempotency_keys;
             rows.crawls += batch.crawls;
-            if batch.deliveries.max(batch.idempotency_keys).max(batch.crawls) < BATCH_ROWS_MAX.into() {
+            rows.misses += batch.misses;
+            let most = batch.deliveries.max(batch.idempotency_keys).max(batch.crawls).max(batch.misses);
+            if most < BATCH_ROWS_MAX.into() {
                 break;
             }
         }
@@ -60,6 +65,7 @@ impl Handler for PruneJobs {
             "deliveries": rows.deliveries,
             "idempotencyKeys": rows.idempotency_keys,
             "crawls": rows.crawls,
+            "misses": rows.misses,
         }))))
     }
 }
@@ -70,6 +76,7 @@ struct Rows {
     deliveries: u64,
     idempotency_keys: u64,
     crawls: u64,
+    misses: u64,
 }
 
 fn not_pruned(error: &(dyn std::error::Error + 'static)) -> JobError {

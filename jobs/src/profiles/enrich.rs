@@ -10,8 +10,9 @@ use kernel::{
 use queue::{Backoff, Enqueued, Job, JobError, NewJob, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sqlx::PgConnection;
 
-use super::Fetch;
+use super::{Fetch, fetch};
 use crate::{Context, Handler};
 
 /// The arguments.
@@ -37,29 +38,21 @@ const LOOKS_MAX: u8 = 10;
 
 impl Handler for Enrich {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
-        let platform = self.profile.platform();
-        let key = self.profile.lookup_key();
-        let reuse = cx.services().crawl_reuse;
         for _ in 0..LOOKS_MAX {
             let mut tx = cx.begin().await?;
-            if let Some(known) = pool::fresh(&mut tx, platform, key, reuse).await.map_err(pool_error)? {
-                let about = known.id.uuid();
-                let result = json!({ "profile": pool::ProfileResult::from(known) });
-                return Ok(tx.done(Some(result), Some(about)).await?);
+            match self.known(&cx, &mut tx).await? {
+                Known::Profile(profile) => {
+                    let about = profile.id.uuid();
+                    let result = json!({ "profile": pool::ProfileResult::from(*profile) });
+                    return Ok(tx.done(Some(result), Some(about)).await?);
+                }
+                Known::Missing => return Err(fetch::not_found()),
+                Known::Nothing => {}
             }
-            let fetch = Fetch {
-                profile: self.profile.clone(),
-                asked_by: Some(PartnerId::from_uuid(cx.tenant().uuid())),
-            };
-            let fetch = NewJob::of(&fetch)?
-                .unique(format!("{platform}/{key}"))
-                .awaited()
-                .request_id(cx.request_id().map(str::to_owned));
-            let fetch = tx.enqueue(fetch).await?;
-            // Ours may be new because another ended between our look and now: then its result is there, and
+            let fetch = tx.enqueue(self.fetch(&cx)?).await?;
+            // Ours may be new because another ended between our look and now: then what it found is there, and
             // dropping the transaction takes ours back.
-            if matches!(fetch, Enqueued::New(_))
-                && pool::fresh(&mut tx, platform, key, reuse).await.map_err(pool_error)?.is_some()
+            if matches!(fetch, Enqueued::New(_)) && !matches!(self.known(&cx, &mut tx).await?, Known::Nothing)
             {
                 continue;
             }
@@ -68,6 +61,35 @@ impl Handler for Enrich {
             }
         }
         Ok(Outcome::Snooze(Duration::from_secs(1)))
+    }
+}
+
+/// What an earlier crawl tells.
+enum Known {
+    Profile(Box<pool::PoolProfile>),
+    Missing,
+    Nothing,
+}
+
+impl Enrich {
+    async fn known(&self, cx: &Context, conn: &mut PgConnection) -> Result<Known, JobError> {
+        let (platform, key) = (self.profile.platform(), self.profile.lookup_key());
+        let services = cx.services();
+        let fresh = pool::fresh(conn, platform, key, services.crawl_reuse).await.map_err(pool_error)?;
+        if let Some(profile) = fresh {
+            return Ok(Known::Profile(Box::new(profile)));
+        }
+        let missing = pool::missed(conn, platform, key, services.miss_reuse).await.map_err(pool_error)?;
+        Ok(if missing { Known::Missing } else { Known::Nothing })
+    }
+
+    fn fetch(&self, cx: &Context) -> Result<NewJob, JobError> {
+        let asked_by = Some(PartnerId::from_uuid(cx.tenant().uuid()));
+        let fetch = Fetch { profile: self.profile.clone(), asked_by };
+        Ok(NewJob::of(&fetch)?
+            .unique(format!("{}/{}", self.profile.platform(), self.profile.lookup_key()))
+            .awaited()
+            .request_id(cx.request_id().map(str::to_owned)))
     }
 }
 

@@ -42,11 +42,13 @@ impl Handler for Fetch {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
         let services = cx.services();
         let call_key = cx.job().derive("meter.enrich").to_string();
-        match services.meter.enrich(&self.profile, cx.request_id(), &call_key).await {
-            Ok(profile) => self.save(&cx, profile).await,
-            Err(error) if cx.is_last_attempt() && error.is_retryable() => self.answer_stale(&cx, error).await,
-            Err(error) => Err(job_error(&error)),
-        }
+        let error = match services.meter.enrich(&self.profile, cx.request_id(), &call_key).await {
+            Ok(profile) => return self.save(&cx, profile).await,
+            Err(error) => job_error(&error),
+        };
+        let gives_up = error.is_fatal() || cx.is_last_attempt();
+        // That there is no such profile is an answer, and newer than what we have.
+        if gives_up && error.code() != NOT_FOUND { self.answer_stale(&cx, error).await } else { Err(error) }
     }
 }
 
@@ -70,12 +72,12 @@ impl Fetch {
     }
 
     /// The vendor did not answer to the last: an older result is better than none, and says that it is old.
-    async fn answer_stale(&self, cx: &Context, error: VendorError) -> Result<Outcome, JobError> {
+    async fn answer_stale(&self, cx: &Context, error: JobError) -> Result<Outcome, JobError> {
         let mut tx = cx.begin().await?;
         let (platform, key) = (self.profile.platform(), self.profile.lookup_key());
         let Some(known) = pool::fresh(&mut tx, platform, key, STALE_AGE_MAX).await.map_err(pool_error)?
         else {
-            return Err(job_error(&error));
+            return Err(error);
         };
         let about = known.id.uuid();
         let result = json!({ "profile": pool::ProfileResult::from(known), "stale": true });
@@ -113,13 +115,15 @@ const NOT_FOUND: &str = "NOT_FOUND";
 const CRAWL_TIMEOUT: &str = "CRAWL_TIMEOUT";
 const VENDOR_UNAVAILABLE: &str = "VENDOR_UNAVAILABLE";
 
+/// The end of a job whose profile the vendor cannot see. Which of the two it is, is the creator's matter.
+pub(super) fn not_found() -> JobError {
+    JobError::fatal(NOT_FOUND, "the profile was not found or is private")
+}
+
 /// What a vendor's failure means for the job, in words for the partner.
 fn job_error(error: &VendorError) -> JobError {
     let unavailable = "the profile could not be crawled: the vendor is unavailable";
     let told = match error {
-        VendorError::NotFound | VendorError::Private => {
-            JobError::fatal(NOT_FOUND, "the profile was not found or is private")
-        }
         VendorError::Timeout => JobError::retryable(CRAWL_TIMEOUT, "the crawl took longer than 30 seconds"),
         error if error.is_retryable() => JobError::retryable(VENDOR_UNAVAILABLE, unavailable),
         _ => JobError::fatal(VENDOR_UNAVAILABLE, unavailable),

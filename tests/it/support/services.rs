@@ -43,6 +43,7 @@ pub fn services(pool: PgPool, meter_url: Option<&str>) -> Services {
         meter: Meter::new(meter).expect("a meter client"),
         outbound: OutboundClient::new(outbound).expect("an outbound client"),
         crawl_reuse: DAY,
+        miss_reuse: Duration::from_secs(300),
         retention: 35 * DAY,
     }
 }

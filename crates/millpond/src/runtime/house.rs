@@ -162,6 +162,7 @@ impl House {
             meter,
             outbound: outbound.map_err(|error| CliError::part("setting up deliveries", error))?,
             crawl_reuse: Duration::from_secs(u64::from(settings.meter.cache_hours) * 60 * 60),
+            miss_reuse: Duration::from_secs(settings.meter.missing_cache_s.into()),
             retention: Duration::from_secs(u64::from(settings.queue.retention_days) * 24 * 60 * 60),
         })
     }

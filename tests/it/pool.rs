@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use kernel::Platform;
 use kernel::ids::{InfluencerId, PartnerId};
 use kernel::sealing::{Keyring, SealContext};
-use pool::{Crawl, PoolError, PoolProfile, ProfileResult, fresh, get, prune_crawls, save_crawl};
+use pool::{
+    Crawl, PoolError, PoolProfile, ProfileResult, fresh, get, missed, prune_crawls, prune_misses, save_crawl, save_miss,
+};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -274,4 +276,28 @@ async fn a_crawl_is_reused_under_its_own_key_until_it_is_too_old() {
     assert_eq!(prune_crawls(&mut conn, 2 * DAY, 100).await.unwrap(), 0);
     assert_eq!(prune_crawls(&mut conn, DAY, 100).await.unwrap(), 1);
     assert_eq!(entries(db.pool()).await, 1);
+}
+
+#[tokio::test]
+async fn that_a_profile_was_not_found_is_remembered_for_a_while_and_until_it_is_crawled() {
+    let db = TestDb::new().await;
+    let keyring = Keyring::generate();
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let mut conn = db.pool().acquire().await.unwrap();
+    for key in ["@late", "@gone"] {
+        save_miss(&mut conn, Platform::Tiktok, key).await.unwrap();
+    }
+    assert!(missed(&mut conn, Platform::Tiktok, "@late", minutes(5)).await.unwrap());
+    assert!(!missed(&mut conn, Platform::Youtube, "@late", minutes(5)).await.unwrap());
+
+    save(db.pool(), &keyring, crawl("vb_prof_1", "late")).await.unwrap();
+    assert!(!missed(&mut conn, Platform::Tiktok, "@late", minutes(5)).await.unwrap());
+
+    sqlx::query!("update pool_misses set missed_at = now() - interval '6 minutes'")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    assert!(!missed(&mut conn, Platform::Tiktok, "@gone", minutes(5)).await.unwrap());
+    assert_eq!(prune_misses(&mut conn, minutes(5), 10).await.unwrap(), 1);
+    assert_eq!(prune_misses(&mut conn, minutes(5), 10).await.unwrap(), 0);
 }

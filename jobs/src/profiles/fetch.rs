@@ -44,11 +44,15 @@ impl Handler for Fetch {
         let call_key = cx.job().derive("meter.enrich").to_string();
         let error = match services.meter.enrich(&self.profile, cx.request_id(), &call_key).await {
             Ok(profile) => return self.save(&cx, profile).await,
+            // That there is no such profile is an answer, and newer than what we have.
+            Err(VendorError::NotFound | VendorError::Private) => return self.miss(&cx).await,
             Err(error) => job_error(&error),
         };
-        let gives_up = error.is_fatal() || cx.is_last_attempt();
-        // That there is no such profile is an answer, and newer than what we have.
-        if gives_up && error.code() != NOT_FOUND { self.answer_stale(&cx, error).await } else { Err(error) }
+        if error.is_fatal() || cx.is_last_attempt() {
+            self.answer_stale(&cx, error).await
+        } else {
+            Err(error)
+        }
     }
 }
 
@@ -69,6 +73,15 @@ impl Fetch {
             saved.ok_or_else(|| JobError::retryable(INTERNAL_ERROR, "the saved profile is not there"))?;
         let result = json!({ "profile": pool::ProfileResult::from(saved) });
         Ok(tx.done(Some(result), Some(influencer.uuid())).await?)
+    }
+
+    /// Remembers that there is no such profile, so that asking again at once costs no call.
+    async fn miss(&self, cx: &Context) -> Result<Outcome, JobError> {
+        let mut tx = cx.begin().await?;
+        let (platform, key) = (self.profile.platform(), self.profile.lookup_key());
+        pool::save_miss(&mut tx, platform, key).await.map_err(pool_error)?;
+        tx.commit().await?;
+        Err(not_found())
     }
 
     /// The vendor did not answer to the last: an older result is better than none, and says that it is old.
@@ -124,7 +137,9 @@ pub(super) fn not_found() -> JobError {
 fn job_error(error: &VendorError) -> JobError {
     let unavailable = "the profile could not be crawled: the vendor is unavailable";
     let told = match error {
-        VendorError::Timeout => JobError::retryable(CRAWL_TIMEOUT, "the crawl took longer than 30 seconds"),
+        VendorError::Timeout => {
+            JobError::retryable(CRAWL_TIMEOUT, "the crawl took too long and was given up")
+        }
         error if error.is_retryable() => JobError::retryable(VENDOR_UNAVAILABLE, unavailable),
         _ => JobError::fatal(VENDOR_UNAVAILABLE, unavailable),
     };

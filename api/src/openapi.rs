@@ -124,8 +124,12 @@ fn add_rate(operation: &mut Operation) {
 }
 
 fn add_header(operation: &mut Operation, name: &str, of: Type, description: &str) {
-    for response in operation.responses.responses.values_mut() {
+    for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };
+        // Nobody's rate can be told to somebody unknown.
+        if status == "401" && name.starts_with("RateLimit") {
+            continue;
+        }
         let schema = ObjectBuilder::new().schema_type(of.clone());
         let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build();
         response.headers.insert(name.to_owned(), RefOr::T(header));

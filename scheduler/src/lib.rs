@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::{Enqueued, Waker};
-use sqlx::{Acquire, PgPool};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 pub use schedules::{ALL, Schedule};
@@ -64,14 +64,13 @@ pub async fn store_due(
     schedules: &[Schedule],
     since: Option<DateTime<Utc>>,
 ) -> Result<DateTime<Utc>, Error> {
-    let mut conn = pool.acquire().await?;
-    let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut *conn).await?;
+    let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await?;
     let since = since.unwrap_or(now - LOOK_BACK);
     for schedule in schedules {
         for instant in ticks_between(schedule.cron, schedule.time_zone, since, now)? {
             let key = format!("{}@{}", schedule.name, instant.to_rfc3339());
             let job = (schedule.job)()?.unique_until(key, instant + KEY_HELD);
-            let mut tx = conn.begin().await?;
+            let mut tx = db::begin(pool).await?;
             let stored = queue::enqueue(&mut tx, job).await?;
             tx.commit().await?;
             if let Enqueued::New(job) = stored {

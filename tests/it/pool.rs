@@ -7,7 +7,8 @@ use kernel::Platform;
 use kernel::ids::{InfluencerId, PartnerId};
 use kernel::sealing::{Keyring, SealContext};
 use pool::{
-    Crawl, PoolError, PoolProfile, ProfileResult, fresh, get, missed, prune_crawls, prune_misses, save_crawl, save_miss,
+    Crawl, PoolError, PoolProfile, ProfileResult, fresh, get, missed, prune_crawls, prune_misses, save_crawl,
+    save_miss,
 };
 use sqlx::PgPool;
 use uuid::Uuid;

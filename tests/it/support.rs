@@ -7,16 +7,20 @@
 
 mod api;
 mod cluster;
+mod manual_worker;
 mod partner;
 mod process;
+mod sandbox_controls;
 mod services;
 mod test_db;
 mod waiting;
 mod worker;
 
 pub use api::{TestApi, client};
+pub use manual_worker::ManualWorker;
 pub use partner::TestPartner;
 pub use process::MillpondProcess;
+pub use sandbox_controls::{Callback, SandboxControls};
 pub use services::{Services, keyring, sandbox, services};
 pub use test_db::TestDb;
 pub use waiting::{WAIT_MAX, eventually, found, until, within};

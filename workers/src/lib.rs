@@ -15,19 +15,19 @@ mod incarnation;
 mod pump;
 mod running;
 mod sweep;
+mod upkeep;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apalis::prelude::WorkerBuilder;
 use jobs::{Entry, Services};
 use queue::{ProcessInfo, Queue, Waker};
-use sqlx::PgPool;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    backend::PumpedBackend, execute::Execute, incarnation::Incarnation, pump::Pump, running::Running,
-};
+pub use upkeep::LEASE_CONNECTIONS;
+
+use crate::{backend::PumpedBackend, execute::Execute, pump::Pump, running::Running, upkeep::Upkeep};
 
 /// How a worker process runs.
 #[derive(Debug, Clone)]
@@ -50,12 +50,12 @@ pub enum Error {
     /// The process could not be registered.
     #[error("the worker could not register itself")]
     Register(#[source] queue::Error),
+    /// No thread could be started for heartbeats.
+    #[error("no thread for heartbeats")]
+    Thread(#[source] std::io::Error),
 }
 
 /// Runs worker pools until `shutdown` is cancelled and everything is drained.
-///
-/// `lease_pool` serves heartbeats and sweeps alone, so that busy handlers can never starve them: two
-/// connections are enough.
 ///
 /// # Errors
 /// [`Error::Register`] when the database cannot be reached at the start. Later faults of the database are
@@ -65,7 +65,6 @@ pub async fn run(
     kinds: &'static [Entry],
     services: Arc<Services>,
     waker: Waker,
-    lease_pool: PgPool,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let info = ProcessInfo {
@@ -74,19 +73,16 @@ pub async fn run(
         queues: settings.slots.keys().copied().collect(),
     };
     let running = Running::default();
-    let incarnation = Incarnation::begin(lease_pool.clone(), info, settings.lease, running.clone())
-        .await
-        .map_err(Error::Register)?;
-    let drained = CancellationToken::new();
-    let mut upkeep = JoinSet::new();
-    upkeep.spawn(incarnation.clone().keep(shutdown.clone(), drained.clone()));
-    upkeep.spawn(sweep::run(
-        lease_pool,
-        settings.clone(),
-        kinds.iter().map(|entry| entry.kind).collect(),
-        waker.clone(),
-        drained.clone(),
-    ));
+    let upkeep = Upkeep::start(upkeep::Parts {
+        pool: services.pool.clone(),
+        info,
+        settings: settings.clone(),
+        kinds: kinds.iter().map(|entry| entry.kind).collect(),
+        running: running.clone(),
+        waker: waker.clone(),
+        shutdown: shutdown.clone(),
+    })
+    .await?;
 
     let mut pools = JoinSet::new();
     for (queue, slots) in settings.slots.clone() {
@@ -100,7 +96,7 @@ pub async fn run(
             slots,
             pool: services.pool.clone(),
             waker: waker.clone(),
-            incarnation: incarnation.clone(),
+            incarnation: upkeep.incarnation.clone(),
             running: running.clone(),
             kinds,
             poll: settings.poll,
@@ -121,8 +117,7 @@ pub async fn run(
             tracing::error!(%error, "a pool's task panicked");
         }
     }
-    drained.cancel();
-    while upkeep.join_next().await.is_some() {}
+    upkeep.finish().await;
     Ok(())
 }
 

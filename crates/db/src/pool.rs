@@ -7,9 +7,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::DbError;
 
@@ -95,6 +95,22 @@ fn pool_options(prepared: bool) -> PgPoolOptions {
             Ok(true)
         })
     })
+}
+
+/// Begins a transaction; dropping it rolls it back. The one way to begin one on a pool.
+///
+/// It may be dropped while it begins, as any request or job may. With sqlx 0.9's own `begin`, that gives the pool a
+/// connection with an open transaction that nobody knows of, and the statements of its next borrower are never
+/// committed. Here the beginning is carried through in a task of its own, and what nobody takes is rolled back.
+///
+/// # Errors
+/// As `sqlx::Pool::begin`.
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    #[allow(clippy::disallowed_methods, reason = "here it cannot be dropped half-way")]
+    let began = tokio::spawn(async move { pool.begin().await });
+    // The task is never aborted: without an answer, the whole runtime is ending.
+    began.await.unwrap_or(Err(sqlx::Error::PoolClosed))
 }
 
 /// Brings the database's schema to this build's. Safe to call from many processes at once.

@@ -12,22 +12,21 @@ use crate::output;
 
 const EXAMPLES: &str = "\
 Examples:
-  millpond demo                    see all of it at work on made-up profiles; nothing to set up
-  millpond up                      run everything in one process, with its own PostgreSQL in the data folder
+  millpond demo         see all of it at work on made-up profiles; nothing to set up
+  millpond up           run everything in one process, with a PostgreSQL of its own
   millpond partners create --code acme --name 'Acme Ltd' --subscription premium
-                                   make a partner and show its key, also while `up` runs
+                        make a partner and show its key, also while `up` runs
   millpond jobs list --status failed
-                                   what went wrong; `jobs show ID` says why, `jobs retry ID` tries again
+                        what went wrong; `jobs show ID` says why, `jobs retry ID` tries again
 
-With a PostgreSQL of your own, and each role as a process:
+With a PostgreSQL of your own, and each role a process, in any number:
   export DATABASE_URL=postgres://user:password@host/name
   export MILLPOND_ENCRYPTION__KEYS=\"$(millpond config --generate-key)\"
+  export MILLPOND_METER__URL=https://… MILLPOND_METER__TOKEN=…
   millpond migrate
-  millpond api                     any number of these,
-  millpond worker                  and of these (MILLPOND_METER__URL and MILLPOND_METER__TOKEN needed),
-  millpond scheduler               and of these
+  millpond api & millpond worker & millpond scheduler &
 
-Every setting is a variable, MILLPOND_SECTION__FIELD; `millpond config` shows them all with their values.";
+Every setting is a variable; `millpond config` shows them all with their values.";
 
 /// Millpond: durable jobs for influencer and partner marketing, on PostgreSQL.
 #[derive(Debug, Parser)]

@@ -56,7 +56,7 @@ pub(crate) async fn run(globals: &Globals, arguments: &DemoArgs) -> Result<(), C
         () = signals.asked() => Err(CliError::Interrupted),
     };
     let mut result = played.and_then(|report| show(&report, Output::new(globals.json)));
-    if !arguments.exit && !matches!(result, Err(CliError::Interrupted)) {
+    if !arguments.exit && matches!(result, Ok(()) | Err(CliError::Demo(_))) {
         if let Err(error) = &result {
             tell(&format!("error: {error}"));
         }

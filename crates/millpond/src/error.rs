@@ -38,6 +38,15 @@ pub(crate) enum CliError {
         variable("encryption.keys")
     )]
     NoKeys,
+    /// The key file of a used database is gone.
+    #[error(
+        "the key file {path} is missing, and the database was used with the keys in it: put it back from your backup. \
+         Without it, contact details and webhook secrets cannot be read; to begin anew, use another data folder"
+    )]
+    KeysLost {
+        /// Where it must be.
+        path: String,
+    },
     /// The given keys cannot be read.
     #[error("the encryption keys in {place} cannot be used")]
     Keys {
@@ -124,7 +133,10 @@ impl CliError {
         match self {
             Self::Settings(_) | Self::Logs(_) => "SETTINGS",
             Self::Embedded(_) => "EMBEDDED_SERVER",
-            Self::Database(db::DbError::WrongKeys(_)) | Self::NoKeys | Self::Keys { .. } => "ENCRYPTION_KEYS",
+            Self::Database(db::DbError::WrongKeys(_))
+            | Self::NoKeys
+            | Self::KeysLost { .. }
+            | Self::Keys { .. } => "ENCRYPTION_KEYS",
             Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Webhook(_) => "DATABASE",
             Self::NotMigrated => "NOT_MIGRATED",
             Self::Partner(PartnerError::Invalid(_)) | Self::Usage(_) => "VALIDATION_ERROR",

@@ -37,7 +37,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), CliError> {
     // An error means that a provider is installed already, which is all we need.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
     let result = runtime.block_on(commands::run(cli));
     runtime.shutdown_timeout(LEFTOVERS_MAX);
     result

@@ -74,7 +74,7 @@ impl Lease {
     /// # Errors
     /// [`Error::LeaseLost`] or [`Error::Database`].
     pub async fn begin(&self) -> Result<JobTx, Error> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = db::begin(&self.pool).await?;
         let held = sqlx::query!(
             "select awaited, cancel_requested from jobs
              where tenant_id = $1 and id = $2 and lease_token = $3 and state = 'running'

@@ -36,7 +36,7 @@ pub struct Swept {
 pub async fn sweep(pool: &PgPool, lease: Duration) -> Result<Swept, Error> {
     let mut swept = Swept::default();
     loop {
-        let mut tx = pool.begin().await?;
+        let mut tx = db::begin(pool).await?;
         swept.processes_lost += sqlx::query!(
             "delete from worker_processes
              where id in (
@@ -166,7 +166,7 @@ pub struct Pruned {
 /// # Errors
 /// [`Error::Database`].
 pub async fn prune(pool: &PgPool, retention: Duration) -> Result<Pruned, Error> {
-    let mut tx = pool.begin().await?;
+    let mut tx = db::begin(pool).await?;
     // A partition cannot be attached or dropped under a reader: give way to it rather than block all others.
     sqlx::query!("select set_config('lock_timeout', '5s', true)").fetch_one(&mut *tx).await?;
     let created = sqlx::query_scalar!(

@@ -94,7 +94,7 @@ pub async fn settle(pool: &PgPool, batch: &[Acknowledgement]) -> Result<SettledB
         endings.retain(|ending| !ended.contains(&ending.job));
     }
     if !endings.is_empty() {
-        let mut tx = pool.begin().await?;
+        let mut tx = db::begin(pool).await?;
         let Ended { jobs, released } = end_jobs(&mut tx, &endings).await?;
         tx.commit().await?;
         answer.ended += jobs.len();

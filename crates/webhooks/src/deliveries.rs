@@ -144,6 +144,25 @@ pub async fn list_of_job(
     Ok(rows.into_iter().map(Delivery::from).collect())
 }
 
+/// Notes the creator of whom the delivery tells, so that erasure finds it. It is known once the job has ended.
+pub async fn set_subject(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: DeliveryId,
+    subject: Uuid,
+) -> Result<(), WebhookError> {
+    sqlx::query!(
+        "update webhook_deliveries set subject_id = $3
+         where tenant_id = $1 and id = $2 and subject_id is distinct from $3",
+        tenant.uuid(),
+        id.uuid(),
+        subject,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Records an attempt under the next number and answers that. Call it in a transaction that alone may write
 /// about the delivery (its job's).
 pub async fn record_attempt(

@@ -1,7 +1,8 @@
 //! `webhooks.deliver`: sends one signed callback until it is taken, refused for good, or the schedule ends.
 //!
 //! The receiver sees at least one request, always with the delivery's id as `webhook-id` and always with the
-//! same body, which is drawn from the finished job: so it can tell repeats apart from news.
+//! same body, which is drawn from the finished job: so it can tell repeats apart from news. Only a job that an
+//! operator tries again before the receiver took its end is told of by its second end.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use ::webhooks::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use kernel::ids::DeliveryId;
-use outbound::{OutboundError, Response};
+use outbound::{AddressRefused, OutboundError, Response};
 use queue::{Backoff, INTERNAL_ERROR, Job, JobError, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,12 +41,11 @@ impl Job for Deliver {
 
 impl Handler for Deliver {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
-        let Some((delivery, secret, body)) = self.prepare(&cx).await? else {
-            return Ok(Outcome::Done(None));
+        let (delivery, secret, body) = match self.prepare(&cx).await? {
+            Prepared::Message(delivery, secret, body) => (delivery, secret, body),
+            Prepared::Nothing => return Ok(Outcome::Done(None)),
+            Prepared::NotYet => return Ok(Outcome::Snooze(LIVE_AGAIN_PAUSE)),
         };
-        let url = Url::parse(&delivery.url).map_err(|error| {
-            JobError::fatal(ADDRESS_REFUSED, "the callback URL is not one").caused_by(&error)
-        })?;
         let signed = secret.sign(&delivery.id.to_string(), kernel::clock::now(), &body);
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -56,7 +56,10 @@ impl Handler for Deliver {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
-        let answer = cx.services().outbound.post(&url, headers, body).await;
+        let answer = match Url::parse(&delivery.url) {
+            Ok(url) => cx.services().outbound.post(&url, headers, body).await,
+            Err(error) => Err(AddressRefused::Malformed(error.to_string()).into()),
+        };
         self.conclude(&cx, &delivery, answer).await
     }
 }
@@ -65,26 +68,43 @@ const ADDRESS_REFUSED: &str = "ADDRESS_REFUSED";
 const GONE: &str = "GONE";
 const NOT_DELIVERED: &str = "NOT_DELIVERED";
 
+/// How often we look whether a job that was to be reported, and was then given another life, has ended again.
+const LIVE_AGAIN_PAUSE: Duration = Duration::from_secs(30);
+
+/// What there is to send.
+enum Prepared {
+    /// This body, signed with this secret, for this delivery.
+    Message(Delivery, Secret, Vec<u8>),
+    /// The delivery has ended.
+    Nothing,
+    /// An operator gave the job another life before the receiver had taken its end.
+    NotYet,
+}
+
 impl Deliver {
-    /// The delivery with what to sign and send, or `None` when nothing is left to send.
-    async fn prepare(&self, cx: &Context) -> Result<Option<(Delivery, Secret, Vec<u8>)>, JobError> {
+    async fn prepare(&self, cx: &Context) -> Result<Prepared, JobError> {
         let services = cx.services();
         let mut conn = services.pool.acquire().await?;
         let delivery = deliveries::get(&mut conn, cx.tenant(), self.delivery).await.map_err(webhook_error)?;
-        let Some(delivery) = delivery.filter(|delivery| delivery.status == DeliveryStatus::Pending) else {
-            return Ok(None);
+        let Some(mut delivery) = delivery.filter(|delivery| delivery.status == DeliveryStatus::Pending)
+        else {
+            return Ok(Prepared::Nothing);
         };
-        let job = queue::get(&mut conn, cx.tenant(), delivery.job).await?;
-        let Some(job) = job.filter(|job| job.status.has_ended()) else {
+        let Some(job) = queue::get(&mut conn, cx.tenant(), delivery.job).await? else {
             return Err(JobError::fatal(INTERNAL_ERROR, "the job that was to be reported is gone"));
         };
+        if !job.status.has_ended() {
+            return Ok(Prepared::NotYet);
+        }
+        // Known only now that the job has ended.
+        delivery.subject = delivery.subject.or(job.subject);
         let secret = partners::directory::webhook_secret(&mut conn, &services.keyring, cx.tenant())
             .await
             .map_err(|error| JobError::retryable(INTERNAL_ERROR, "no signing secret").caused_by(&error))?;
         let secret = Secret::parse(&secret)
             .map_err(|error| JobError::fatal(INTERNAL_ERROR, "no usable signing secret").caused_by(&error))?;
         let body = Value::Object(callback::body(&job)).to_string().into_bytes();
-        Ok(Some((delivery, secret, body)))
+        Ok(Prepared::Message(delivery, secret, body))
     }
 
     /// Records the attempt and decides how it goes on, in one fenced transaction.
@@ -99,6 +119,10 @@ impl Deliver {
         let ends = matches!(verdict, Verdict::Gone) || refused_for_good || cx.is_last_attempt();
 
         let mut tx = cx.begin().await?;
+        if let Some(subject) = delivery.subject {
+            let marked = deliveries::set_subject(&mut tx, cx.tenant(), delivery.id, subject).await;
+            marked.map_err(webhook_error)?;
+        }
         deliveries::record_attempt(&mut tx, cx.tenant(), delivery.id, &attempt)
             .await
             .map_err(webhook_error)?;

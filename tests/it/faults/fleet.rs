@@ -13,10 +13,6 @@ use standardwebhooks::Webhook;
 
 use crate::support::{MillpondProcess, TestDb, TestPartner, sandbox};
 
-/// Lease and sweep of fault tests; a job runs again at most their sum after its worker died.
-pub const LEASE: Duration = Duration::from_secs(1);
-pub const SWEEP: Duration = Duration::from_millis(500);
-
 /// Requests that the partner has under way at once.
 const REQUESTS_AT_ONCE: usize = 64;
 /// Callbacks read in one page.
@@ -60,8 +56,6 @@ impl Fleet {
             ("MILLPOND_METER__URL".to_owned(), sandbox.meter_url()),
             ("MILLPOND_METER__TOKEN".to_owned(), "sandbox-token".to_owned()),
             ("MILLPOND_WEBHOOKS__ALLOW_LOOPBACK".to_owned(), "true".to_owned()),
-            ("MILLPOND_QUEUE__LEASE_MS".to_owned(), LEASE.as_millis().to_string()),
-            ("MILLPOND_QUEUE__SWEEP_MS".to_owned(), SWEEP.as_millis().to_string()),
             ("MILLPOND_LOG__FILTER".to_owned(), "warn".to_owned()),
         ];
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -110,8 +104,7 @@ impl Fleet {
         let mut told: BTreeMap<String, Told> = BTreeMap::new();
         let mut after = 0;
         loop {
-            let url =
-                format!("{}/_sandbox/callbacks/told?after={after}&limit={PAGE}", self.sandbox.url());
+            let url = format!("{}/_sandbox/callbacks/told?after={after}&limit={PAGE}", self.sandbox.url());
             let page: Inbox = self.client.get(url).send().await.unwrap().json().await.unwrap();
             for callback in &page.callbacks {
                 let mut headers = http::HeaderMap::new();

@@ -6,9 +6,12 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::fleet::{Fleet, LEASE, SWEEP, profile};
+use super::fleet::{Fleet, profile};
 use crate::support::{MillpondProcess, found};
 
+/// A job runs again at most the sum of these two after its worker died.
+const LEASE: Duration = Duration::from_secs(1);
+const SWEEP: Duration = Duration::from_millis(500);
 const JOBS: usize = 2_000;
 const KILLS: usize = 10;
 /// What a loaded machine may add between the moment that a sweep is due and its statement.
@@ -16,7 +19,9 @@ const SLACK: Duration = Duration::from_millis(700);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_killed_ten_times_lose_no_job_and_tell_nothing_under_two_ids() {
-    let fleet = Fleet::start(&[]).await;
+    let (lease_ms, sweep_ms) = (LEASE.as_millis().to_string(), SWEEP.as_millis().to_string());
+    let settings = [("MILLPOND_QUEUE__LEASE_MS", &*lease_ms), ("MILLPOND_QUEUE__SWEEP_MS", &*sweep_ms)];
+    let fleet = Fleet::start(&settings).await;
     // Slow enough that every kill meets running jobs.
     let slow = json!([{ "vendor": "meter", "fault": { "kind": "latency", "ms": 50, "jitterMs": 150 } }]);
     fleet.faults(slow).await;
@@ -73,9 +78,12 @@ async fn taken_back_later_than(
         .await
         .unwrap();
         taken_back += times.len();
-        late.extend(times.into_iter().map(|at| at - *died_at).filter(|delay| {
-            delay.to_std().is_ok_and(|delay| delay > bound)
-        }));
+        late.extend(
+            times
+                .into_iter()
+                .map(|at| at - *died_at)
+                .filter(|delay| delay.to_std().is_ok_and(|delay| delay > bound)),
+        );
     }
     assert!(taken_back > 0, "no kill met a running job: the test shows nothing");
     late

@@ -109,6 +109,7 @@ fn word_for(text: &str, name: &str) -> Option<String> {
         return Some(format!("[{name}]"));
     }
     let kinds = ["job", "ptn", "dlv", "at_inf"];
-    let kind = kinds.iter().find(|kind| text.strip_prefix(*kind).is_some_and(|rest| rest.starts_with('_')))?;
+    let kind =
+        kinds.iter().find(|kind| text.strip_prefix(*kind).is_some_and(|rest| rest.starts_with('_')))?;
     (text.len() == kind.len() + 27).then(|| format!("[{kind} id]"))
 }

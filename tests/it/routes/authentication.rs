@@ -21,7 +21,7 @@ async fn with(api: &TestApi, id: &str, key: &str) -> Answer {
 }
 
 async fn newest_key(db: &TestDb, partner: &TestPartner) -> ApiKeyId {
-    list_keys(&mut *db.pool().acquire().await.unwrap(), partner.id, 1).await.unwrap()[0].id
+    list_keys(&mut db.pool().acquire().await.unwrap(), partner.id, 1).await.unwrap()[0].id
 }
 
 async fn rotate(db: &TestDb, partner: &TestPartner, overlap: Duration) -> String {
@@ -118,7 +118,7 @@ async fn a_revoked_key_stops_working_in_every_process_within_five_seconds() {
         with(api, &stage.partner.code, &stage.partner.key).await.expect(200);
     }
     let key = newest_key(&stage.db, &stage.partner).await;
-    revoke_key(&mut *stage.db.pool().acquire().await.unwrap(), stage.partner.id, key).await.unwrap();
+    revoke_key(&mut stage.db.pool().acquire().await.unwrap(), stage.partner.id, key).await.unwrap();
     let revoked = Instant::now();
     for api in apis {
         eventually("the revoked key to be refused", async || {

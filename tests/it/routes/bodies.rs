@@ -17,7 +17,9 @@ async fn raw(stage: &Stage, head: &str, body: &[u8]) -> String {
     let address = stage.api.url().strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let credentials = format!("x-partner-id: {}\r\nx-api-key: {}", stage.partner.code, stage.partner.key);
-    let head = format!("POST {ENRICH} HTTP/1.1\r\nhost: api\r\nconnection: close\r\n{credentials}\r\n{head}\r\n\r\n");
+    let head = format!(
+        "POST {ENRICH} HTTP/1.1\r\nhost: api\r\nconnection: close\r\n{credentials}\r\n{head}\r\n\r\n"
+    );
     let exchange = async {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(body).await.unwrap();
@@ -123,7 +125,8 @@ async fn a_body_that_is_not_a_json_object_is_refused() {
 async fn a_body_of_another_media_type_is_refused() {
     let stage = Stage::new().await;
     let body = json!({ "url": profile("amy.codes") }).to_string();
-    for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1"] {
+    for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1"]
+    {
         let request = stage.ask(Method::POST, ENRICH).header("content-type", media_type).body(body.clone());
         Answer::to(request).await.refusal(415, "UNSUPPORTED_MEDIA_TYPE");
     }
@@ -154,7 +157,8 @@ async fn seven_megabytes_are_too_much_when_they_come_in_chunks() {
 #[tokio::test]
 async fn a_client_that_asks_before_sending_too_much_need_not_send_it() {
     let stage = Stage::new().await;
-    let head = format!("content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {SEVEN_MB}");
+    let head =
+        format!("content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {SEVEN_MB}");
     assert_refused(&raw(&stage, &head, b"").await, 413, "PAYLOAD_TOO_LARGE");
 }
 
@@ -164,14 +168,15 @@ async fn a_body_at_the_limit_is_read() {
     let limit = 262_144;
     let padding = " ".repeat(limit - json!({ "url": profile("amy.codes") }).to_string().len());
     let fitting = format!("{}{padding}", json!({ "url": profile("amy.codes") }));
-    let send = |body: String| stage.ask(Method::POST, ENRICH).header("content-type", "application/json").body(body);
+    let send =
+        |body: String| stage.ask(Method::POST, ENRICH).header("content-type", "application/json").body(body);
     Answer::to(send(format!("{fitting} "))).await.refusal(413, "PAYLOAD_TOO_LARGE");
     Answer::to(send(fitting)).await.expect(202);
 }
 
 #[tokio::test]
 async fn a_body_that_does_not_arrive_is_given_up() {
-    let sources = Sources::default().with("http.request_timeout_ms", "400").with("http.wait_s_max", "0");
+    let sources = Sources::default().with("http.request_timeout_ms", "2000").with("http.wait_s_max", "0");
     let stage = Stage::with(sources).await;
     let head = "content-type: application/json\r\ncontent-length: 100";
     assert_refused(&raw(&stage, head, b"{\"url\":").await, 408, "REQUEST_TIMEOUT");

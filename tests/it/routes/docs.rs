@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::Answer;
-use super::stage::Stage;
+use super::stage::{Stage, profile};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -24,7 +24,9 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
         assert!(item.keys().all(|key| METHODS.contains(&key.as_str())), "{path}");
         METHODS
             .iter()
-            .filter_map(|method| document["paths"][path].get(method).map(|op| (format!("{method} {path}"), op)))
+            .filter_map(|method| {
+                document["paths"][path].get(method).map(|op| (format!("{method} {path}"), op))
+            })
             .collect::<Vec<_>>()
     };
     paths.iter().flat_map(of_path).collect()
@@ -79,8 +81,7 @@ fn assert_parameters_fit(name: &str, operation: &Value) {
         let placed = parameters.iter().filter(|parameter| parameter["in"] == place);
         placed.map(|parameter| parameter["name"].as_str().expect("a name").to_owned()).collect()
     };
-    let in_path: BTreeSet<String> =
-        name.split(['{', '}']).skip(1).step_by(2).map(str::to_owned).collect();
+    let in_path: BTreeSet<String> = name.split(['{', '}']).skip(1).step_by(2).map(str::to_owned).collect();
     assert_eq!(of("path"), in_path, "{name}");
     for parameter in &parameters {
         assert!(parameter["schema"].is_object(), "{name}: {parameter}");
@@ -130,6 +131,57 @@ async fn the_partner_subset_holds_together_and_has_what_needs_a_partners_key() {
     assert_eq!(names, expected);
     assert_eq!(kept, as_in_whole);
     insta::assert_debug_snapshot!("partner_operations", names);
+}
+
+#[tokio::test]
+async fn what_a_finished_job_tells_is_what_is_documented() {
+    let (stage, _worker) = Stage::working().await;
+    let schemas = open(&stage, "/api-docs/partner-api.json").await.json()["components"]["schemas"].clone();
+    for (handle, part) in [("amy.codes", "result"), ("missing.person", "error")] {
+        let job = stage.enriched(handle).await;
+        let job = stage.ended(&job).await;
+        assert!(job[part].is_object(), "{job}");
+        assert_fits(&job, &json!({ "$ref": "#/components/schemas/JobView" }), &schemas, "job");
+        let held = stage.enrich(&json!({ "url": profile(handle) })).header("Prefer", "wait=15");
+        let held = Answer::to(held).await.expect(200);
+        assert_fits(&held, &json!({ "$ref": "#/components/schemas/FinalBody" }), &schemas, "final body");
+    }
+}
+
+/// Checks a value against a schema: types, required properties, and no property that is not documented.
+fn assert_fits(value: &Value, schema: &Value, schemas: &Value, place: &str) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.strip_prefix("#/components/schemas/").expect("a schema");
+        return assert_fits(value, &schemas[name], schemas, place);
+    }
+    if let Some(choices) = schema["oneOf"].as_array() {
+        let others = choices.iter().find(|choice| choice["type"] != "null").expect("a choice");
+        return assert_fits(value, others, schemas, place);
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let types = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
+    let fits = types.iter().any(|of| of == kind || (of == "number" && kind == "integer"));
+    assert!(fits, "{place} is {kind}, documented as {schema}");
+    for item in value.as_array().into_iter().flatten() {
+        assert_fits(item, &schema["items"], schemas, place);
+    }
+    let Some(fields) = value.as_object() else { return };
+    for name in schema["required"].as_array().into_iter().flatten() {
+        assert!(fields.contains_key(name.as_str().unwrap()), "{place} lacks {name}");
+    }
+    for (name, value) in fields {
+        let property = &schema["properties"][name];
+        assert!(property.is_object(), "{place}.{name} is not documented");
+        assert_fits(value, property, schemas, &format!("{place}.{name}"));
+    }
 }
 
 #[tokio::test]
@@ -188,5 +240,8 @@ fn assert_policy_keeps_to_ourselves(answer: &Answer) {
         assert!(rules.contains(&rule), "{policy}");
     }
     let ours = ["'none'", "'self'", "'unsafe-inline'", "data:"];
-    assert!(sources.iter().flat_map(|sources| sources.split(' ')).all(|source| ours.contains(&source)), "{policy}");
+    assert!(
+        sources.iter().flat_map(|sources| sources.split(' ')).all(|source| ours.contains(&source)),
+        "{policy}"
+    );
 }

@@ -30,7 +30,10 @@ async fn a_repeated_request_is_answered_with_the_job_of_the_first() {
     let again = Answer::to(keyed(stage.enrich(&wish()), "order-4711")).await;
     assert_eq!(first.expect(202)["jobId"], again.expect(202)["jobId"]);
     assert_eq!(first.header("location"), again.header("location"));
-    assert_eq!((first.header("idempotent-replayed"), again.header("idempotent-replayed")), (None, Some("true")));
+    assert_eq!(
+        (first.header("idempotent-replayed"), again.header("idempotent-replayed")),
+        (None, Some("true"))
+    );
     assert_eq!(jobs_stored(&stage).await, 1);
 }
 

@@ -96,7 +96,8 @@ impl Stage {
 
     /// How often the meter was asked to enrich a handle, and by which request last.
     pub async fn vendor_calls(&self, handle: &str) -> (u64, Option<String>) {
-        let url = format!("{}/_sandbox/calls?vendor=meter&operation=enrich&handle={handle}", self.sandbox.url());
+        let url =
+            format!("{}/_sandbox/calls?vendor=meter&operation=enrich&handle={handle}", self.sandbox.url());
         let calls = Answer::to(self.client.get(url)).await.expect(200);
         let last = calls["calls"][0]["lastRequestId"].as_str().map(str::to_owned);
         (calls["total"].as_u64().expect("a number"), last)

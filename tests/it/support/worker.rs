@@ -56,7 +56,7 @@ impl WorkerOptions {
         runtime.spawn(async move {
             let Self { settings, kinds, meter_url, waker } = self;
             let services = Arc::new(services(pool_of(&target, 8), meter_url.as_deref()));
-            let result = workers::run(settings, kinds, services, waker, pool_of(&target, 2), stop).await;
+            let result = workers::run(settings, kinds, services, waker, stop).await;
             let _ = ended.send(result);
         });
         TestWorker { runtime: Some(runtime), shutdown, end: Some(end) }

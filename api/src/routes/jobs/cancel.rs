@@ -26,7 +26,7 @@ use crate::state::ApiState;
     responses(
         (status = 200, description = "the job is cancelled", body = JobBody),
         (status = 202, description = "the job runs and is told to stop; poll it", body = JobBody),
-        (status = 400, description = "the id is not valid", body = ErrorBody),
+        (status = 400, description = "the id is not valid, or a body says something", body = ErrorBody),
         (status = 404, description = "no such job of this partner", body = ErrorBody),
         (status = 409, description = "the job has ended otherwise", body = ErrorBody)))]
 pub async fn cancel(
@@ -35,7 +35,7 @@ pub async fn cancel(
     PathId(id): PathId<JobId>,
     NoBody: NoBody,
 ) -> Result<(StatusCode, Json<JobBody>), ApiError> {
-    let mut tx = state.pool().begin().await?;
+    let mut tx = db::begin(state.pool()).await?;
     own_job(&mut tx, partner.tenant, id).await?;
     let outcome = queue::cancel(&mut tx, partner.tenant, id, "the partner").await?;
     let job = own_job(&mut tx, partner.tenant, id).await?;

@@ -17,6 +17,7 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use super::instant;
+use super::profiles::profile::{EnrichResult, Profile};
 use crate::error::ApiError;
 use crate::estimate;
 use crate::middleware::context::RequestContext;
@@ -52,12 +53,14 @@ pub struct JobView {
     #[schema(value_type = String)]
     status: JobStatus,
     /// When it was stored.
+    #[schema(format = DateTime)]
     created_at: String,
     /// While it has not ended: whole seconds until the result, from how long such jobs took lately.
     #[serde(skip_serializing_if = "Option::is_none")]
     estimated_time: Option<u64>,
     /// While it has not ended: when that will be.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     eta: Option<String>,
     /// Attempts begun.
     attempts: i16,
@@ -67,10 +70,11 @@ pub struct JobView {
     errors: Vec<AttemptView>,
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     finished_at: Option<String>,
-    /// When completed: for `profiles.enrich` an object with `profile`.
+    /// When completed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<EnrichResult>)]
     result: Option<Value>,
     /// When failed or cancelled: why.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,6 +88,7 @@ struct AttemptView {
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<i16>,
     /// When it failed.
+    #[schema(format = DateTime)]
     at: String,
     /// For programs.
     #[schema(example = "VENDOR_UNAVAILABLE")]
@@ -111,30 +116,34 @@ pub struct JobBody {
 }
 
 /// The end of a job as its callback tells it, plus `success`.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({
-    "success": true,
-    "jobId": "job_01jd8x4xkre9a8y9tbn2p5q3mw",
-    "status": "completed",
-    "profile": {
-        "id": "vb_prof_123",
-        "platform": "tiktok",
-        "username": "example",
-        "displayName": "Example Creator",
-        "followers": 50000,
-        "engagement": 4.2,
-        "score": 75,
-        "metrics": {},
-        "crawledAt": "2026-01-31T10:00:00.000Z"
-    }
-}))]
+#[derive(Debug, Serialize)]
 pub struct FinalBody {
     /// Whether the job completed.
     success: bool,
-    /// `jobId`, `status`, and the result's fields or `error: {code, message}`.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     callback: Map<String, Value>,
+}
+
+/// The end of a job as its callback tells it, plus `success`.
+#[derive(Debug, ToSchema)]
+#[schema(as = FinalBody, rename_all = "camelCase")]
+#[allow(dead_code)] // The schema of `FinalBody`.
+pub struct FinalBodySchema {
+    /// Whether the job completed. The callback is the same without it.
+    success: bool,
+    /// The job's id.
+    job_id: String,
+    /// `completed`, `failed` or `cancelled`.
+    status: String,
+    /// When completed.
+    #[schema(required = false, nullable = false)]
+    profile: Profile,
+    /// When completed: true if the vendor did not answer and this is an older crawl; else absent.
+    #[schema(required = false, nullable = false)]
+    stale: bool,
+    /// When failed or cancelled: why.
+    #[schema(required = false, nullable = false)]
+    error: FailureView,
 }
 
 impl FinalBody {

@@ -27,7 +27,7 @@ use crate::extract::idempotency::{IDEMPOTENT_REPLAYED, Idempotency};
 use crate::extract::partner::Subscriber;
 use crate::extract::prefer::PreferWait;
 use crate::middleware::context::RequestContext;
-use crate::routes::jobs::{self as job_routes, FinalBody};
+use crate::routes::jobs::{self as job_routes, FinalBody, FinalBodySchema};
 use crate::state::ApiState;
 
 /// Which profile, and where to tell when it is known.
@@ -89,10 +89,11 @@ pub struct EnrichAccepted {
         (status = 202, description = "the job is stored", body = EnrichAccepted, headers(
             ("Location" = String, description = "where to poll the job"),
             ("Retry-After" = u64, description = "seconds after which polling makes sense"))),
-        (status = 200, description = "with `Prefer: wait`: the job has ended, well or not", body = FinalBody, headers(
+        (status = 200, description = "with `Prefer: wait`: the job has ended, well or not", body = FinalBodySchema, headers(
             ("Location" = String, description = "the job"),
             ("Preference-Applied" = String, description = "the wait that was honoured"))),
         (status = 400, description = "the body is not valid; all its faults", body = ErrorBody),
+        (status = 408, description = "the body did not arrive in time", body = ErrorBody),
         (status = 409, description = "a request with this Idempotency-Key is being carried out", body = ErrorBody),
         (status = 413, description = "the body is too long", body = ErrorBody),
         (status = 415, description = "the body is not JSON", body = ErrorBody),
@@ -112,7 +113,7 @@ pub async fn enrich(
         request_id: RequestContext::current().map(|context| context.id().to_owned()),
     };
 
-    let mut tx = state.pool().begin().await?;
+    let mut tx = db::begin(state.pool()).await?;
     let asked = request_once(&mut tx, partner.tenant, &idempotency, &body.bytes, new).await?;
     tx.commit().await?;
     state.waker().wake(Queue::Enrich);

@@ -1,3 +1,4 @@
 //! Profiles of creators.
 
 pub mod enrich;
+pub mod profile;

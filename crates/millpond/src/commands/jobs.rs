@@ -120,7 +120,7 @@ async fn show(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError> 
 
 async fn retry(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError> {
     let names = Names::load(pool).await?;
-    let mut tx = pool.begin().await?;
+    let mut tx = db::begin(pool).await?;
     let job = found(&mut tx, &names, id).await?;
     match queue::redrive(&mut tx, job.tenant, id).await? {
         Redriven::Ready(_) => tx.commit().await?,
@@ -141,7 +141,7 @@ async fn retry(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError>
 
 async fn cancel(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError> {
     let names = Names::load(pool).await?;
-    let mut tx = pool.begin().await?;
+    let mut tx = db::begin(pool).await?;
     let job = found(&mut tx, &names, id).await?;
     let cancelled = queue::cancel(&mut tx, job.tenant, id, OPERATOR).await?;
     tx.commit().await?;

@@ -142,7 +142,7 @@ async fn create(settings: &Settings, database: &Database, arguments: CreateArgs)
         tier: tier.unwrap_or(SubscriptionTier::Free),
         rate_limit_per_minute: rate_limit.unwrap_or(directory::RATE_LIMIT_DEFAULT),
     };
-    let mut tx = database.pool.begin().await?;
+    let mut tx = db::begin(&database.pool).await?;
     match directory::create(&mut tx, &keyring, new).await {
         Ok(created) if faults.is_empty() => {
             tx.commit().await?;
@@ -166,7 +166,7 @@ async fn create(settings: &Settings, database: &Database, arguments: CreateArgs)
 
 async fn rotate(settings: &Settings, database: &Database, arguments: RotateArgs) -> Result<Value, CliError> {
     let keyring = database.keys(settings).await?;
-    let mut tx = database.pool.begin().await?;
+    let mut tx = db::begin(&database.pool).await?;
     let partner = find(&mut tx, &arguments.partner.partner).await?;
     let key = rotation::rotate_key(&mut tx, partner.id, Duration::from_secs(arguments.overlap)).await?;
     let webhook_secret = directory::webhook_secret(&mut tx, &keyring, partner.id.into()).await?;
@@ -175,7 +175,7 @@ async fn rotate(settings: &Settings, database: &Database, arguments: RotateArgs)
 }
 
 async fn set_active(pool: &PgPool, output: Output, text: &str, active: bool) -> Result<(), CliError> {
-    let mut tx = pool.begin().await?;
+    let mut tx = db::begin(pool).await?;
     let partner = find(&mut tx, text).await?;
     match active {
         true => directory::activate(&mut tx, partner.id).await?,

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use crate::cli::Globals;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::runtime::house::LEASE_CONNECTIONS;
 use crate::runtime::{Database, House, Roles, Schema, Signals, Vendor, keys, settings};
+use workers::LEASE_CONNECTIONS;
 
 /// Arguments of `api`.
 #[derive(Debug, Args)]

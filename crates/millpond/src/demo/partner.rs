@@ -34,7 +34,7 @@ pub(crate) async fn obtain(house: &House) -> Result<Credentials, CliError> {
         tier: SubscriptionTier::Premium,
         rate_limit_per_minute: RATE_LIMIT_PER_MINUTE,
     };
-    let mut tx = house.database.pool.begin().await?;
+    let mut tx = db::begin(&house.database.pool).await?;
     let (api_key, webhook_secret) = match directory::create(&mut tx, &house.keyring, new).await {
         Ok(created) => (created.key.api_key, created.webhook_secret),
         Err(PartnerError::CodeTaken { holder, .. }) => {

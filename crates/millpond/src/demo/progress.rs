@@ -43,13 +43,14 @@ impl Progress {
         self.bar.inc(rows);
     }
 
-    /// So many jobs were told of in all.
-    pub(crate) fn told(&mut self, jobs: usize) {
+    /// So many jobs were told of, of so many.
+    pub(crate) fn told(&mut self, jobs: usize, all: usize) {
         self.bar.set_message("callbacks received ");
+        self.bar.set_length(all as u64);
         self.bar.set_position(jobs as u64);
         if !self.at_terminal && self.last_line.elapsed() >= LINE_EVERY {
             self.last_line = Instant::now();
-            tell(&format!("{jobs} callbacks received …"));
+            tell(&format!("{jobs} of {all} callbacks received …"));
         }
     }
 

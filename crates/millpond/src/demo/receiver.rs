@@ -109,7 +109,7 @@ impl Receiver {
                 told = jobs.len() - missing;
                 since = Instant::now();
             }
-            progress.told(told);
+            progress.told(told, jobs.len());
             if missing == 0 {
                 return Ok(());
             }

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use config::Settings;
-use db::ConnectOptions;
 use db::embedded::{Server, ServerOptions};
+use db::{ConnectOptions, DbError};
 use kernel::sealing::Keyring;
 use sqlx::PgPool;
 
 use crate::error::CliError;
-use crate::runtime::keys;
+use crate::runtime::keys::{self, Loaded};
 
 /// Longest wait for connections to be given back before a pool is left as it is.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
@@ -34,7 +34,6 @@ pub(crate) enum Schema {
 pub(crate) struct Database {
     /// Connections for everything.
     pub(crate) pool: PgPool,
-    options: ConnectOptions,
     server: Option<Server>,
 }
 
@@ -67,7 +66,7 @@ impl Database {
                 return Err(error.into());
             }
         };
-        let database = Self { pool, options, server };
+        let database = Self { pool, server };
         let migrates = schema == Schema::Migrate || database.server.is_some();
         let prepared = match migrates {
             true => db::migrate(&database.pool).await.map_err(CliError::from),
@@ -90,19 +89,21 @@ impl Database {
 
     /// The keys of the settings, once they are known to be this database's.
     pub(crate) async fn keys(&self, settings: &Settings) -> Result<Keyring, CliError> {
-        let keyring = keys::load(settings)?;
-        self.check_keys(&keyring).await?;
-        Ok(keyring)
+        let Loaded { keyring, made } = keys::load(settings)?;
+        match (self.check_keys(&keyring).await, made) {
+            (Ok(()), _) => Ok(keyring),
+            (Err(CliError::Database(DbError::WrongKeys(_))), Some(path)) => {
+                // Left there, it would look like the file that is to be found again.
+                std::fs::remove_file(&path).map_err(CliError::file("remove", &path))?;
+                Err(CliError::KeysLost { path: path.display().to_string() })
+            }
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// Refuses keys that are not this database's.
     pub(crate) async fn check_keys(&self, keyring: &Keyring) -> Result<(), CliError> {
         Ok(db::check_keys(&self.pool, keyring).await?)
-    }
-
-    /// A pool of its own for work that must not wait behind other work.
-    pub(crate) async fn separate_pool(&self, connections_max: u32) -> Result<PgPool, CliError> {
-        Ok(db::connect(&ConnectOptions { connections_max, ..self.options.clone() }).await?)
     }
 
     /// Whether another process owns the private server: it ends when that one does.

@@ -15,18 +15,14 @@ use jobs::Services;
 use kernel::sealing::Keyring;
 use outbound::{OutboundClient, OutboundSettings};
 use queue::{Queue, Waker, Watcher};
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vendors::meter::Meter;
 
 use crate::error::CliError;
-use crate::runtime::database::{Database, close_pool};
+use crate::runtime::database::Database;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::vendor::Vendor;
-
-/// Heartbeats and sweeps have connections of their own, so that busy handlers cannot starve them.
-pub(crate) const LEASE_CONNECTIONS: u32 = 2;
 
 /// What a process does.
 #[derive(Debug, Default)]
@@ -48,7 +44,6 @@ pub(crate) struct House {
     pub(crate) keyring: Arc<Keyring>,
     /// Whom it calls.
     pub(crate) vendor: Vendor,
-    lease_pool: Option<PgPool>,
     supervisor: Supervisor,
 }
 
@@ -61,7 +56,7 @@ impl House {
         vendor: Vendor,
         roles: Roles,
     ) -> Result<Self, CliError> {
-        let mut house = Self { database, keyring, vendor, lease_pool: None, supervisor: Supervisor::new() };
+        let mut house = Self { database, keyring, vendor, supervisor: Supervisor::new() };
         let (waker, watcher) = (Waker::new(), Watcher::new());
         if let Err(error) = house.start_roles(settings, &waker, &watcher, roles).await {
             // What has been started is stopped in good order; the first error is the one to tell.
@@ -133,15 +128,12 @@ impl House {
 
     async fn work(&mut self, settings: &Settings, waker: &Waker, queues: &[Queue]) -> Result<(), CliError> {
         let services = self.services(settings)?;
-        let lease_pool = self.database.separate_pool(LEASE_CONNECTIONS).await?;
-        self.lease_pool = Some(lease_pool.clone());
         let stop = CancellationToken::new();
         let workers = workers::run(
             worker_settings(settings, queues),
             jobs::ALL,
             Arc::new(services),
             waker.clone(),
-            lease_pool,
             stop.clone(),
         );
         self.supervisor.spawn("the workers", &stop, Box::pin(workers));
@@ -178,9 +170,6 @@ impl House {
     /// Stops everything in its order. The first failure on the way is the answer, after everything has ended.
     pub(crate) async fn stop(self) -> Result<(), CliError> {
         let parts = self.supervisor.stop().await;
-        if let Some(pool) = &self.lease_pool {
-            close_pool(pool).await;
-        }
         if let Some(sandbox) = self.vendor.sandbox {
             sandbox.shutdown().await;
         }

@@ -7,7 +7,7 @@
 use std::fs::Permissions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::{Settings, variable};
 use kernel::sealing::Keyring;
@@ -19,10 +19,18 @@ const FILE: &str = "keys";
 /// Larger files are not key files.
 const BYTES_MAX: u64 = 64 * 1024;
 
+/// Keys, and the file that was made for them if it was made just now.
+pub(crate) struct Loaded {
+    /// The keys.
+    pub(crate) keyring: Keyring,
+    /// The new file.
+    pub(crate) made: Option<PathBuf>,
+}
+
 /// The keys of this process. Call it when the data folder exists.
-pub(crate) fn load(settings: &Settings) -> Result<Keyring, CliError> {
-    if let Some(keys) = from_setting(settings)? {
-        return Ok(keys);
+pub(crate) fn load(settings: &Settings) -> Result<Loaded, CliError> {
+    if let Some(keyring) = from_setting(settings)? {
+        return Ok(Loaded { keyring, made: None });
     }
     if settings.database.url.is_some() {
         return Err(CliError::NoKeys);
@@ -38,15 +46,12 @@ pub(crate) fn from_setting(settings: &Settings) -> Result<Option<Keyring>, CliEr
     settings.encryption.keys.as_ref().map(|keys| parse(keys.expose())).transpose()
 }
 
-fn from_file(path: &Path) -> Result<Keyring, CliError> {
-    let metadata = match std::fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            make(path)?;
-            std::fs::metadata(path)
-        }
-        metadata => metadata,
+fn from_file(path: &Path) -> Result<Loaded, CliError> {
+    let made = match path.try_exists() {
+        Ok(false) => make(path)?,
+        _ => false,
     };
-    let metadata = metadata.map_err(CliError::file("read", path))?;
+    let metadata = std::fs::metadata(path).map_err(CliError::file("read", path))?;
     if metadata.mode() & 0o077 != 0 {
         let shown = path.display();
         return Err(CliError::Refused(format!(
@@ -58,11 +63,13 @@ fn from_file(path: &Path) -> Result<Keyring, CliError> {
         return Err(CliError::Refused(format!("{} is too long to be a key file", path.display())));
     }
     let text = std::fs::read_to_string(path).map_err(CliError::file("read", path))?;
-    Keyring::parse(&text).map_err(|source| CliError::Keys { place: path.display().to_string(), source })
+    let keyring = Keyring::parse(&text)
+        .map_err(|source| CliError::Keys { place: path.display().to_string(), source })?;
+    Ok(Loaded { keyring, made: made.then(|| path.to_path_buf()) })
 }
 
-/// Makes the file in one step, unless another process was faster.
-fn make(path: &Path) -> Result<(), CliError> {
+/// Makes the file in one step, unless another process was faster. Answers whether it did.
+fn make(path: &Path) -> Result<bool, CliError> {
     let failed = || CliError::file("make", path);
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
@@ -77,8 +84,8 @@ fn make(path: &Path) -> Result<(), CliError> {
     );
     file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed())?;
     match file.persist_noclobber(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Ok(_) => Ok(true),
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(failed()(error.error)),
     }
 }
@@ -92,9 +99,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
         let made = from_file(&path).unwrap();
+        assert_eq!(made.made, Some(path.clone()));
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        make(&path).unwrap();
-        assert_eq!(from_file(&path).unwrap().to_text(), made.to_text());
+        assert!(!make(&path).unwrap());
+        let again = from_file(&path).unwrap();
+        assert_eq!((again.keyring.to_text(), again.made), (made.keyring.to_text(), None));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no half-made file is left");
     }
 

@@ -114,7 +114,10 @@ async fn a_job_that_has_ended_otherwise_cannot_be_cancelled() {
     let failed = stage.enriched("missing.person").await;
     stage.ended(&failed).await;
     stage.cancel(&failed).await.refusal(409, "CONFLICT");
-    assert_eq!((status(&stage, &completed).await, status(&stage, &failed).await), ("completed".into(), "failed".into()));
+    assert_eq!(
+        (status(&stage, &completed).await, status(&stage, &failed).await),
+        ("completed".into(), "failed".into())
+    );
 }
 
 #[tokio::test]

@@ -119,7 +119,10 @@ async fn the_profile_is_kept_in_the_pool_private_and_as_the_partners_find() {
     let (kept, profile) = (&kept[0], &end["result"]["profile"]);
     assert_eq!((kept.visibility.as_str(), kept.source.as_str()), ("PRIVATE", "PARTNER"));
     assert_eq!(kept.added_by_partner_id, Some(stage.partner.id.uuid()));
-    assert_eq!((json!(kept.username), json!(kept.followers)), (profile["username"].clone(), profile["followers"].clone()));
+    assert_eq!(
+        (json!(kept.username), json!(kept.followers)),
+        (profile["username"].clone(), profile["followers"].clone())
+    );
     let id = kernel::ids::InfluencerId::from_uuid(kept.id).to_string();
     assert_eq!(profile["poolInfluencerId"], id);
 }
@@ -130,7 +133,11 @@ async fn private_and_missing_profiles_fail_alike() {
     for handle in ["private.person", "missing.person"] {
         let job = stage.enriched(handle).await;
         let end = stage.ended(&job).await;
-        assert_eq!((&end["status"], &end["error"]["code"]), (&json!("failed"), &json!("NOT_FOUND")), "{handle}");
+        assert_eq!(
+            (&end["status"], &end["error"]["code"]),
+            (&json!("failed"), &json!("NOT_FOUND")),
+            "{handle}"
+        );
         assert_eq!(end.get("result"), None);
     }
 }
@@ -185,7 +192,8 @@ async fn an_accepted_job_outlives_the_process_that_took_it() {
 #[tokio::test]
 async fn a_refused_wish_leaves_nothing_behind() {
     let stage = Stage::new().await;
-    let refused = Answer::to(stage.enrich(&json!({ "url": profile("amy.codes"), "callbackUrl": "http://10.0.0.1" })));
+    let refused =
+        Answer::to(stage.enrich(&json!({ "url": profile("amy.codes"), "callbackUrl": "http://10.0.0.1" })));
     refused.await.refusal(400, "VALIDATION_ERROR");
     let page: Value = stage.get("/api/v1/jobs").await.expect(200);
     assert_eq!(page["data"], json!([]));

@@ -1,7 +1,5 @@
 //! The sandbox as its callers see it: the partner's receiver, the controls, and what faults look like on the wire.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic; clippy knows only its #[test] functions as such")]
-
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, Response, StatusCode};
@@ -14,7 +12,6 @@ struct Stage {
 }
 
 impl Stage {
-    #[allow(clippy::disallowed_methods)]
     async fn set() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()

@@ -1,7 +1,5 @@
 //! The meter's client against the sandbox, over real HTTP: what it reads, and what each fault looks like to it.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic; clippy knows only its #[test] functions as such")]
-
 use std::time::{Duration, Instant};
 
 use kernel::Platform;
@@ -11,27 +9,27 @@ use serde_json::{Value, json};
 use vendors::VendorError;
 use vendors::meter::{Meter, MeterSettings};
 
+use crate::support::SandboxControls;
+
 const TOKEN: &str = "let-me-in";
 /// Long enough for anything that answers at all.
 const PATIENT: Duration = Duration::from_secs(20);
 
 struct Stage {
     sandbox: Sandbox,
-    controls: reqwest::Client,
+    controls: SandboxControls,
 }
 
 impl Stage {
-    #[allow(clippy::disallowed_methods)]
     async fn set() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let controls = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let options = SandboxOptions { token: TOKEN.to_owned(), ..SandboxOptions::default() };
-        Self { sandbox: sandbox::start(options).await.unwrap(), controls }
+        let sandbox = sandbox::start(options).await.unwrap();
+        Self { controls: SandboxControls::of(&sandbox), sandbox }
     }
 
     async fn with_fault(fault: Value) -> Self {
         let stage = Self::set().await;
-        stage.put("faults", json!({"rules": [{"vendor": "meter", "fault": fault}]})).await;
+        stage.controls.faults(json!([{"vendor": "meter", "fault": fault}])).await;
         stage
     }
 
@@ -44,15 +42,8 @@ impl Stage {
             .unwrap()
     }
 
-    async fn put(&self, control: &str, body: Value) {
-        let url = format!("{}/_sandbox/{control}", self.sandbox.url());
-        let response = self.controls.put(url).json(&body).send().await.unwrap();
-        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
-    }
-
     async fn calls(&self) -> Value {
-        let url = format!("{}/_sandbox/calls", self.sandbox.url());
-        self.controls.get(url).send().await.unwrap().json().await.unwrap()
+        self.controls.calls("").await
     }
 
     async fn calls_made(&self) -> u64 {
@@ -188,7 +179,7 @@ async fn a_rate_limit_is_handed_on_with_its_wait_and_not_tried_again_in_the_call
 #[tokio::test]
 async fn the_meters_own_window_is_a_rate_limit_until_the_next_minute() {
     let stage = Stage::set().await;
-    stage.put("limits", json!({"perMinute": 0})).await;
+    stage.controls.put("limits", json!({"perMinute": 0})).await;
     let (error, calls) = stage.failing(PATIENT).await;
     assert!(
         error
@@ -222,7 +213,7 @@ async fn faults_that_pass_quickly_are_not_even_noticed() {
         json!({"kind": "truncated"}),
     ] {
         let stage = Stage::set().await;
-        stage.put("faults", json!({"rules": [{"first": 2, "fault": fault}]})).await;
+        stage.controls.faults(json!([{"first": 2, "fault": fault}])).await;
         let profile = stage.meter(PATIENT).enrich(&amy(), None, "job-1").await.unwrap();
         assert_eq!(profile.username, "amy.codes");
         assert_eq!(stage.calls_made().await, 3, "{fault}");
@@ -276,14 +267,10 @@ async fn a_vendor_that_hangs_is_left_at_the_deadline_and_not_asked_again() {
 #[tokio::test]
 async fn retries_never_outlast_the_deadline() {
     let stage = Stage::set().await;
-    stage
-        .put(
-            "faults",
-            json!({"rules": [
-                {"first": 1, "fault": {"kind": "status", "status": 500}},
-                {"fault": {"kind": "hang"}}]}),
-        )
-        .await;
+    let rules = json!([
+        {"first": 1, "fault": {"kind": "status", "status": 500}},
+        {"fault": {"kind": "hang"}}]);
+    stage.controls.faults(rules).await;
     let began = Instant::now();
     let (error, calls) = stage.failing(Duration::from_secs(2)).await;
     assert!(matches!(error, VendorError::Timeout), "{error:?}");
@@ -309,13 +296,8 @@ async fn a_wrong_token_is_unauthorized_once() {
 async fn a_redirect_is_not_followed_with_the_token() {
     let stage = Stage::set().await;
     let location = stage.sandbox.inbox_url("thief");
-    stage
-        .put(
-            "faults",
-            json!({"rules": [
-                {"vendor": "meter", "fault": {"kind": "status", "status": 307, "location": location}}]}),
-        )
-        .await;
+    let rule = json!({"vendor": "meter", "fault": {"kind": "status", "status": 307, "location": location}});
+    stage.controls.faults(json!([rule])).await;
     let (error, calls) = stage.failing(PATIENT).await;
     assert!(matches!(error, VendorError::Rejected { status: 307, .. }) && !error.is_retryable(), "{error}");
     assert_eq!(calls, 1);
@@ -363,15 +345,11 @@ async fn the_request_id_reaches_the_vendor_unless_no_header_can_hold_it() {
 #[tokio::test]
 async fn many_calls_at_once_all_end_and_are_counted() {
     let stage = Stage::set().await;
-    stage
-        .put(
-            "faults",
-            json!({"seed": 3, "rules": [
-                {"share": 0.3, "fault": {"kind": "status", "status": 500}},
-                {"share": 0.05, "fault": {"kind": "malformed"}},
-                {"fault": {"kind": "latency", "ms": 20, "jitterMs": 20}}]}),
-        )
-        .await;
+    let rules = json!([
+        {"share": 0.3, "fault": {"kind": "status", "status": 500}},
+        {"share": 0.05, "fault": {"kind": "malformed"}},
+        {"fault": {"kind": "latency", "ms": 20, "jitterMs": 20}}]);
+    stage.controls.put("faults", json!({"seed": 3, "rules": rules})).await;
     let meter = stage.meter(PATIENT);
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..100 {
@@ -402,7 +380,7 @@ fn every_try_is_counted_by_its_outcome_and_timed() {
         runtime.block_on(async {
             let stage = Stage::set().await;
             let fault = json!({"kind": "status", "status": 500});
-            stage.put("faults", json!({"rules": [{"first": 2, "fault": fault}]})).await;
+            stage.controls.faults(json!([{"first": 2, "fault": fault}])).await;
             stage.meter(PATIENT).enrich(&amy(), None, "job-1").await.unwrap();
         });
     });

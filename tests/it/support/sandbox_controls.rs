@@ -1,0 +1,85 @@
+//! What a test tells a sandbox and asks it: faults, counts of calls, what inboxes received.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Client, RequestBuilder};
+use sandbox::Sandbox;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use super::client;
+
+/// The controls of one sandbox.
+pub struct SandboxControls {
+    url: String,
+    client: Client,
+}
+
+impl SandboxControls {
+    pub fn of(sandbox: &Sandbox) -> Self {
+        Self { url: sandbox.url(), client: client() }
+    }
+
+    /// Has the sandbox misbehave by these rules, and by no earlier ones.
+    pub async fn faults(&self, rules: Value) {
+        self.put("faults", json!({ "rules": rules })).await;
+    }
+
+    /// Sets a control to a value.
+    pub async fn put(&self, control: &str, value: Value) {
+        let request = self.client.put(format!("{}/_sandbox/{control}", self.url));
+        self.answer(request.json(&value)).await;
+    }
+
+    /// What the sandbox counted under a filter such as `vendor=meter&handle=amy`.
+    pub async fn calls(&self, filter: &str) -> Value {
+        self.answer(self.client.get(format!("{}/_sandbox/calls?{filter}", self.url))).await
+    }
+
+    /// How often the meter was asked to enrich a handle.
+    pub async fn enriched(&self, handle: &str) -> u64 {
+        let calls = self.calls(&format!("vendor=meter&operation=enrich&handle={handle}")).await;
+        calls["total"].as_u64().expect("a number")
+    }
+
+    /// Everything that an inbox holds, the oldest first.
+    pub async fn callbacks(&self, inbox: &str) -> Vec<Callback> {
+        let url = format!("{}/_sandbox/callbacks/{inbox}", self.url);
+        let inbox = self.answer(self.client.get(url)).await;
+        serde_json::from_value(inbox["callbacks"].clone()).expect("callbacks")
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Value {
+        let response = request.send().await.expect("the sandbox answers");
+        let (status, text) = (response.status(), response.text().await.expect("its answer"));
+        assert!(status.is_success(), "{status}: {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+/// A request as a partner's receiver got it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Callback {
+    pub received_at: chrono::DateTime<chrono::Utc>,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
+}
+
+impl Callback {
+    /// The body, after the reference library accepted its signature.
+    pub fn verified(&self, secret: &str) -> Value {
+        assert!(self.is_signed_with(secret), "{self:?}");
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+
+    /// Whether the reference library accepts it.
+    pub fn is_signed_with(&self, secret: &str) -> bool {
+        let mut headers = reqwest::header::HeaderMap::new();
+        for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+            headers.insert(name, self.headers[name].parse().expect("a header value"));
+        }
+        Webhook::new(secret).expect("a secret").verify(self.body.as_bytes(), &headers).is_ok()
+    }
+}

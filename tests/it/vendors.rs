@@ -1,0 +1,3 @@
+//! Clients of vendors against the sandbox's fakes of them, over real HTTP.
+
+mod meter;

@@ -96,9 +96,6 @@ impl Settings {
         }
         let mut settings: Settings = figment.extract().map_err(mismatch)?;
         settings.origins = origins(&figment, sources);
-        if settings.data.dir.as_os_str().is_empty() {
-            settings.data.dir = user_data_folder(sources);
-        }
         let faults = disagreements(&settings);
         if faults.is_empty() { Ok(settings) } else { Err(SettingsError { faults }) }
     }
@@ -279,16 +276,6 @@ fn origins(figment: &Figment, sources: &Sources) -> BTreeMap<String, Origin> {
         .iter()
         .map(|field| (field.path.to_owned(), origin_of(field.path).unwrap_or(Origin::Defaults)))
         .collect()
-}
-
-fn user_data_folder(sources: &Sources) -> PathBuf {
-    // Relative values of XDG variables must be ignored, says their specification.
-    let absolute = |name| sources.variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    match (absolute("XDG_DATA_HOME"), absolute("HOME")) {
-        (Some(data), _) => data.join("millpond"),
-        (None, Some(home)) => home.join(".local/share/millpond"),
-        (None, None) => PathBuf::from("millpond-data"),
-    }
 }
 
 /// Rules between fields.

@@ -170,10 +170,8 @@ fn masked_values_show_everything_but_secrets() {
 }
 
 #[test]
-fn an_unset_data_folder_becomes_the_users_own() {
+fn a_data_folder_is_taken_as_it_is_given() {
     let folder = |pairs: &[(&str, &str)]| Settings::load(&environment_of(pairs)).unwrap().data.dir;
-    assert_eq!(folder(&[("HOME", "/home/me")]), PathBuf::from("/home/me/.local/share/millpond"));
-    assert_eq!(folder(&[("HOME", "/home/me"), ("XDG_DATA_HOME", "/d")]), PathBuf::from("/d/millpond"));
-    assert_eq!(folder(&[("XDG_DATA_HOME", "d")]), PathBuf::from("millpond-data"));
-    assert_eq!(folder(&[("HOME", "/h"), ("MILLPOND_DATA__DIR", "here")]), PathBuf::from("here"));
+    assert_eq!(folder(&[("MILLPOND_DATA__DIR", "here")]), PathBuf::from("here"));
+    assert_eq!(folder(&[]), PathBuf::new());
 }

@@ -75,7 +75,7 @@ pub struct DatabaseSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSettings {
-    /// The folder; loading has put the user's own in place of an empty one.
+    /// The folder; empty when nobody named one.
     #[serde(serialize_with = "folder_as_text")]
     pub dir: PathBuf,
 }

@@ -13,8 +13,6 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::DbError;
 
-/// How long a caller waits for a free connection before it gets an error, in seconds.
-pub const ACQUIRE_TIMEOUT_S: u64 = 10;
 /// How long an unused connection is kept, in seconds.
 const IDLE_TIMEOUT_S: u64 = 300;
 
@@ -28,6 +26,8 @@ pub struct ConnectOptions {
     pub target: PgConnectOptions,
     /// Upper bound of open connections of this pool.
     pub connections_max: u32,
+    /// How long a caller waits for a free connection before it gets an error.
+    pub acquire_timeout: Duration,
     /// Whether prepared statements are kept for reuse. Off for poolers that hand a server session on between borrowers.
     ///
     /// sqlx 0.9 names the statements of its macros even when it caches none, so off means: cached by nobody, and dropped
@@ -41,7 +41,13 @@ pub struct ConnectOptions {
 impl ConnectOptions {
     /// Options for a server given by its parts, with the defaults: 20 connections, prepared statements.
     pub fn new(target: PgConnectOptions) -> Self {
-        Self { target, connections_max: 20, prepared: true, application_name: "millpond".to_owned() }
+        Self {
+            target,
+            connections_max: 20,
+            acquire_timeout: Duration::from_secs(10),
+            prepared: true,
+            application_name: "millpond".to_owned(),
+        }
     }
 
     /// Options for a server given by an address (`postgres://…`).
@@ -68,7 +74,7 @@ impl ConnectOptions {
 /// Opens a pool and proves it with one connection.
 ///
 /// # Errors
-/// [`DbError::Connect`] when the server cannot be reached within [`ACQUIRE_TIMEOUT_S`] or refuses.
+/// [`DbError::Connect`] when the server cannot be reached within [`ConnectOptions::acquire_timeout`] or refuses.
 pub async fn connect(options: &ConnectOptions) -> Result<PgPool, DbError> {
     let mut target = options.target.clone().application_name(&options.application_name);
     if !options.prepared {
@@ -76,7 +82,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<PgPool, DbError> {
     }
     pool_options(options.prepared)
         .max_connections(options.connections_max)
-        .acquire_timeout(Duration::from_secs(ACQUIRE_TIMEOUT_S))
+        .acquire_timeout(options.acquire_timeout)
         .idle_timeout(Duration::from_secs(IDLE_TIMEOUT_S))
         .test_before_acquire(false)
         .connect_with(target)

@@ -159,11 +159,19 @@ typed_id!(
     DeliveryId, DeliveryTag, "dlv"
 );
 
+/// The leading bytes of a UUIDv7 that are its time.
+const TIME_BYTES: usize = 6;
+
 impl JobId {
     /// The id of what this job starts in `step`. It depends on nothing but the job and the step's name, so a job that
     /// runs twice names its follow-up the same both times.
+    ///
+    /// It is a UUIDv8: the job's own 48 bits of time, so that follow-ups sort beside their job, and then the bits of
+    /// the name-based UUIDv5.
     pub fn derive(self, step: &str) -> Uuid {
-        Uuid::new_v5(&self.0, step.as_bytes())
+        let mut bytes = Uuid::new_v5(&self.0, step.as_bytes()).into_bytes();
+        bytes[..TIME_BYTES].copy_from_slice(&self.0.as_bytes()[..TIME_BYTES]);
+        Uuid::new_v8(bytes)
     }
 }
 

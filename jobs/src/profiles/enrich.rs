@@ -27,7 +27,8 @@ impl Job for Enrich {
     const POLICY: Policy = Policy {
         queue: Queue::Enrich,
         priority: 0,
-        attempts_max: 10,
+        // As many as the fetch whose end it mostly shares, so that its owner sees one figure throughout.
+        attempts_max: 8,
         timeout: Duration::from_secs(10),
         backoff: Backoff::Exponential { base: Duration::from_millis(500), max: Duration::from_secs(60) },
     };

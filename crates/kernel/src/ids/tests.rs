@@ -89,7 +89,8 @@ fn follow_up_ids_depend_on_the_job_and_the_step_alone() {
     assert_eq!(job.derive("callback"), job.derive("callback"));
     assert_ne!(job.derive("callback"), job.derive("fetch"));
     assert_ne!(job.derive("callback"), other.derive("callback"));
-    assert_eq!(job.derive("callback").get_version_num(), 5);
+    assert_eq!(job.derive("callback").get_version_num(), 8);
+    assert_eq!(job.derive("callback").as_bytes()[..6], job.uuid().as_bytes()[..6]);
 }
 
 #[test]

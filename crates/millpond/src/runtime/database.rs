@@ -56,6 +56,7 @@ impl Database {
         };
         let options = ConnectOptions {
             connections_max: settings.database.connections_max,
+            acquire_timeout: Duration::from_millis(settings.database.acquire_timeout_ms),
             prepared: settings.database.prepared,
             ..options
         };

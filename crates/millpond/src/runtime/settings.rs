@@ -24,8 +24,7 @@ pub(crate) fn sources(globals: &Globals, listen: Option<SocketAddr>) -> Sources 
 /// Loads the settings.
 pub(crate) fn load(sources: &Sources) -> Result<Settings, CliError> {
     let mut settings = Settings::load(sources)?;
-    if is_default(&settings, "data.dir") {
-        // Root's own folder cannot be entered by the user that the server runs as.
+    if settings.data.dir.as_os_str().is_empty() {
         settings.data.dir = db::embedded::default_data_dir();
     }
     Ok(settings)

@@ -9,14 +9,11 @@ use reqwest::{Client, Method, StatusCode};
 use sandbox::Sandbox;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use standardwebhooks::Webhook;
 
-use crate::support::{MillpondProcess, TestDb, TestPartner, sandbox};
+use crate::support::{MillpondProcess, SandboxControls, TestDb, TestPartner, sandbox};
 
 /// Requests that the partner has under way at once.
 const REQUESTS_AT_ONCE: usize = 64;
-/// Callbacks read in one page.
-const PAGE: usize = 1_000;
 
 /// One installation.
 pub struct Fleet {
@@ -69,19 +66,19 @@ impl Fleet {
         start(&self.db, arguments, &self.variables)
     }
 
-    /// Has the sandbox misbehave.
+    /// Has the sandbox misbehave, in the same way at every run.
     pub async fn faults(&self, rules: Value) {
-        let url = format!("{}/_sandbox/faults", self.sandbox.url());
-        let answer = self.client.put(url).json(&json!({ "seed": 7, "rules": rules })).send().await.unwrap();
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        self.controls().put("faults", json!({ "seed": 7, "rules": rules })).await;
     }
 
     /// What the sandbox counted for the vendor `meter`.
     pub async fn vendor(&self) -> VendorCalls {
-        let url = format!("{}/_sandbox/calls?vendor=meter", self.sandbox.url());
-        let mut calls: Calls = self.client.get(url).send().await.unwrap().json().await.unwrap();
-        calls.vendors.retain(|vendor| vendor.vendor == "meter");
-        calls.vendors.pop().unwrap_or_default()
+        let calls = self.controls().calls("vendor=meter").await;
+        serde_json::from_value(calls["vendors"][0].clone()).unwrap()
+    }
+
+    fn controls(&self) -> SandboxControls {
+        SandboxControls::of(&self.sandbox)
     }
 
     /// Asks for every URL, many at a time, with callbacks to the inbox `told`; answers the accepted job ids.
@@ -100,28 +97,14 @@ impl Fleet {
 
     /// What the partner was told so far, by job; every signature is verified.
     pub async fn told(&self) -> BTreeMap<String, Told> {
-        let verifier = Webhook::new(&self.partner.webhook_secret).unwrap();
         let mut told: BTreeMap<String, Told> = BTreeMap::new();
-        let mut after = 0;
-        loop {
-            let url = format!("{}/_sandbox/callbacks/told?after={after}&limit={PAGE}", self.sandbox.url());
-            let page: Inbox = self.client.get(url).send().await.unwrap().json().await.unwrap();
-            for callback in &page.callbacks {
-                let mut headers = http::HeaderMap::new();
-                for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
-                    headers.insert(name, callback.headers[name].parse().unwrap());
-                }
-                verifier.verify(callback.body.as_bytes(), &headers).expect("the signature verifies");
-                let body: Value = serde_json::from_str(&callback.body).unwrap();
-                let job = told.entry(body["jobId"].as_str().unwrap().to_owned()).or_default();
-                job.webhook_ids.insert(callback.headers["webhook-id"].clone());
-                job.bodies.insert(callback.body.clone());
-            }
-            match page.callbacks.last() {
-                Some(last) if page.callbacks.len() == PAGE => after = last.sequence,
-                _ => return told,
-            }
+        for callback in self.controls().callbacks("told").await {
+            let body = callback.verified(&self.partner.webhook_secret);
+            let job = told.entry(body["jobId"].as_str().unwrap().to_owned()).or_default();
+            job.webhook_ids.insert(callback.headers["webhook-id"].clone());
+            job.bodies.insert(callback.body);
         }
+        told
     }
 
     /// Waits until every accepted job was told of, for at most `bound`, and checks that none was told of under
@@ -174,28 +157,10 @@ pub fn profile(number: usize) -> String {
     format!("https://www.tiktok.com/@creator.{number}")
 }
 
-#[derive(Deserialize)]
-struct Inbox {
-    callbacks: Vec<Callback>,
-}
-
-#[derive(Deserialize)]
-struct Callback {
-    sequence: u64,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-#[derive(Deserialize)]
-struct Calls {
-    vendors: Vec<VendorCalls>,
-}
-
 /// How often and how long a vendor was asked.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VendorCalls {
-    vendor: String,
     pub count: u64,
     pub longest_ms: u64,
 }

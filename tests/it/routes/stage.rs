@@ -1,19 +1,18 @@
 //! A partner before the API, with the sandbox behind it. Workers come when a test starts them, so that a test
 //! without them sees jobs as they were stored.
 
-use std::collections::BTreeMap;
-
 use config::Sources;
 use kernel::ids::JobId;
 use queue::Waker;
 use reqwest::{Client, Method, RequestBuilder};
 use sandbox::Sandbox;
-use serde::Deserialize;
 use serde_json::{Value, json};
-use standardwebhooks::Webhook;
 
 use super::answer::Answer;
-use crate::support::{TestApi, TestDb, TestPartner, TestWorker, WorkerOptions, client, found, sandbox};
+pub use crate::support::Callback;
+use crate::support::{
+    SandboxControls, TestApi, TestDb, TestPartner, TestWorker, WorkerOptions, client, found, sandbox,
+};
 
 /// Everything around one test.
 pub struct Stage {
@@ -21,6 +20,7 @@ pub struct Stage {
     pub api: TestApi,
     pub partner: TestPartner,
     pub sandbox: Sandbox,
+    controls: SandboxControls,
     client: Client,
 }
 
@@ -35,7 +35,8 @@ impl Stage {
         let db = TestDb::new().await;
         let api = TestApi::start_with(&db, Waker::new(), sources).await;
         let partner = TestPartner::create(&db, "techcombank").await;
-        Self { db, api, partner, sandbox: sandbox().await, client: client() }
+        let sandbox = sandbox().await;
+        Self { db, api, partner, controls: SandboxControls::of(&sandbox), sandbox, client: client() }
     }
 
     /// With an API that asks the database about every key it is shown.
@@ -90,15 +91,13 @@ impl Stage {
 
     /// Has the sandbox misbehave by these rules.
     pub async fn faults(&self, rules: Value) {
-        let url = format!("{}/_sandbox/faults", self.sandbox.url());
-        Answer::to(self.client.put(url).json(&json!({ "rules": rules }))).await.expect(200);
+        self.controls.faults(rules).await;
     }
 
     /// How often the meter was asked to enrich a handle, and by which request last.
     pub async fn vendor_calls(&self, handle: &str) -> (u64, Option<String>) {
-        let url =
-            format!("{}/_sandbox/calls?vendor=meter&operation=enrich&handle={handle}", self.sandbox.url());
-        let calls = Answer::to(self.client.get(url)).await.expect(200);
+        let filter = format!("vendor=meter&operation=enrich&handle={handle}");
+        let calls = self.controls.calls(&filter).await;
         let last = calls["calls"][0]["lastRequestId"].as_str().map(str::to_owned);
         (calls["total"].as_u64().expect("a number"), last)
     }
@@ -116,38 +115,12 @@ impl Stage {
 
     /// Everything that an inbox of the sandbox holds.
     pub async fn callbacks(&self, inbox: &str) -> Vec<Callback> {
-        let url = format!("{}/_sandbox/callbacks/{inbox}", self.sandbox.url());
-        let inbox = Answer::to(self.client.get(url)).await.expect(200);
-        serde_json::from_value(inbox["callbacks"].clone()).expect("callbacks")
+        self.controls.callbacks(inbox).await
     }
 
     /// The first callback of an inbox, once it is there.
     pub async fn callback(&self, inbox: &str) -> Callback {
         found("a callback", async || self.callbacks(inbox).await.into_iter().next()).await
-    }
-}
-
-/// A request as a partner's receiver got it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Callback {
-    pub headers: BTreeMap<String, String>,
-    pub body: String,
-}
-
-impl Callback {
-    /// The body, after its signature was verified with the reference library.
-    pub fn verified(&self, secret: &str) -> Value {
-        assert!(self.is_signed_with(secret), "{self:?}");
-        serde_json::from_str(&self.body).expect("JSON")
-    }
-
-    /// Whether the reference library accepts it.
-    pub fn is_signed_with(&self, secret: &str) -> bool {
-        let mut headers = reqwest::header::HeaderMap::new();
-        for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
-            headers.insert(name, self.headers[name].parse().expect("a header value"));
-        }
-        Webhook::new(secret).expect("a secret").verify(self.body.as_bytes(), &headers).is_ok()
     }
 }
 

@@ -10,6 +10,9 @@ use standardwebhooks::Webhook;
 
 use super::client;
 
+/// Callbacks read in one page.
+const PAGE: usize = 1_000;
+
 /// The controls of one sandbox.
 pub struct SandboxControls {
     url: String,
@@ -45,9 +48,18 @@ impl SandboxControls {
 
     /// Everything that an inbox holds, the oldest first.
     pub async fn callbacks(&self, inbox: &str) -> Vec<Callback> {
-        let url = format!("{}/_sandbox/callbacks/{inbox}", self.url);
-        let inbox = self.answer(self.client.get(url)).await;
-        serde_json::from_value(inbox["callbacks"].clone()).expect("callbacks")
+        let mut all: Vec<Callback> = Vec::new();
+        loop {
+            let after = all.last().map_or(0, |last| last.sequence);
+            let url = format!("{}/_sandbox/callbacks/{inbox}?after={after}&limit={PAGE}", self.url);
+            let page = self.answer(self.client.get(url)).await;
+            let page: Vec<Callback> = serde_json::from_value(page["callbacks"].clone()).expect("callbacks");
+            let is_last = page.len() < PAGE;
+            all.extend(page);
+            if is_last {
+                return all;
+            }
+        }
     }
 
     async fn answer(&self, request: RequestBuilder) -> Value {
@@ -62,6 +74,8 @@ impl SandboxControls {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Callback {
+    /// Rises with every callback of the sandbox.
+    pub sequence: u64,
     pub received_at: chrono::DateTime<chrono::Utc>,
     pub headers: BTreeMap<String, String>,
     pub body: String,

@@ -155,7 +155,8 @@ async fn a_vendor_that_says_nothing_is_left_at_the_time_limit() {
         stage.cancel(fetch.tenant, fetch.id).await;
         assert_eq!(stage.record(asked).await.status, JobStatus::Cancelled);
     }
-    assert_eq!(stage.controls.enriched("amy.codes").await, 2);
+    // A machine under load may not even get the request out in that time.
+    assert!(stage.controls.enriched("amy.codes").await <= 2, "no quick retry");
 }
 
 #[tokio::test]

@@ -229,6 +229,20 @@ pub async fn mark_failed(
     end(conn, tenant, id, DeliveryStatus::Failed).await
 }
 
+/// Makes a delivery that was given up pending again, so that its job, tried again, sends it. False if it had not been
+/// given up.
+pub async fn reopen(conn: &mut PgConnection, tenant: TenantId, id: DeliveryId) -> Result<bool, WebhookError> {
+    let reopened = sqlx::query!(
+        "update webhook_deliveries set status = 'pending', ended_at = null
+         where tenant_id = $1 and id = $2 and status = 'failed'",
+        tenant.uuid(),
+        id.uuid(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(reopened.rows_affected() == 1)
+}
+
 /// Deletes at most `rows_max` deliveries, with their attempts, that were made longer ago than `retention`, and
 /// says how many; repeat until it is fewer than `rows_max`.
 ///

@@ -14,7 +14,7 @@ mod signing;
 
 pub use deliveries::{
     Attempt, Delivery, DeliveryStatus, NewDelivery, RecordedAttempt, create, get, list_attempts, list_of_job,
-    mark_delivered, mark_failed, prune, record_attempt, set_subject,
+    mark_delivered, mark_failed, prune, record_attempt, reopen, set_subject,
 };
 pub use schedule::{ATTEMPTS_MAX, RETRY_AFTER_MAX, RETRY_DELAYS, Verdict, verdict};
 pub use signing::{HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, Secret, SecretError, Signed};

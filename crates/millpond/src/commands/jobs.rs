@@ -123,7 +123,10 @@ async fn retry(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError>
     let mut tx = db::begin(pool).await?;
     let job = found(&mut tx, &names, id).await?;
     match queue::redrive(&mut tx, job.tenant, id).await? {
-        Redriven::Ready(_) => tx.commit().await?,
+        Redriven::Ready(_) => {
+            jobs::webhooks::reopen_for(&mut tx, &job).await?;
+            tx.commit().await?;
+        }
         Redriven::KeyTaken => {
             return Err(CliError::Conflict(format!(
                 "{id} is not tried again: another job does the same work already"

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jobs::webhooks::Deliver;
 use kernel::clock::now;
 use queue::{Job, JobStatus, Outcome, Redriven};
 use serde_json::json;
@@ -244,6 +245,27 @@ async fn a_job_tried_again_before_its_failure_was_told_is_told_by_its_second_end
         .map(|callback| callback.verified(&stage.partner.webhook_secret)["status"].clone())
         .collect();
     assert_eq!(statuses, ["failed", "completed"]);
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_given_up_goes_out_when_an_operator_tries_its_job_again() {
+    let stage = Stage::new().await;
+    stage.receiver_fault(json!({ "kind": "status", "status": 410 })).await;
+    let asked = stage.ended("told").await;
+    let given_up = stage.worker.run_one(DELIVER).await;
+    assert_eq!(given_up.status, JobStatus::Failed);
+
+    stage.controls.faults(json!([])).await;
+    let mut tx = stage.pool().begin().await.unwrap();
+    let redriven = queue::redrive(&mut tx, given_up.tenant, given_up.id).await.unwrap();
+    assert_eq!(redriven, Redriven::Ready(Some(Deliver::POLICY.queue)));
+    jobs::webhooks::reopen_for(&mut tx, &given_up).await.unwrap();
+    tx.commit().await.unwrap();
+
+    assert_eq!(stage.worker.run_one(DELIVER).await.status, JobStatus::Completed);
+    let (delivery, attempts) = stage.delivery(asked).await;
+    assert_eq!((delivery.status, attempts.len()), (DeliveryStatus::Delivered, 2));
+    assert_eq!(stage.controls.callbacks("told").await.len(), 2);
 }
 
 #[tokio::test]

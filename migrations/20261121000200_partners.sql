@@ -57,7 +57,11 @@ create table idempotency_keys (
     -- SHA-256 of method, path and body.
     fingerprint bytea       not null,
     job_id      uuid        not null,
+    -- The creator whom the job turned out to be about, for erasure.
+    subject_id  uuid,
     created_at  timestamptz not null default now(),
     primary key (tenant_id, key)
 );
 create index idempotency_keys_created on idempotency_keys (created_at);
+create index idempotency_keys_job on idempotency_keys (tenant_id, job_id);
+create index idempotency_keys_subject on idempotency_keys (subject_id) where subject_id is not null;

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use kernel::ids::{JobId, TenantId};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::error::PartnerError;
 
@@ -110,6 +111,29 @@ pub async fn store(
         key.as_str(),
         fingerprint.as_slice(),
         job.uuid(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Remembers whom the jobs behind stored keys are about, so that erasure finds the rows. Jobs without a key are left
+/// alone.
+pub async fn set_subject(
+    conn: &mut PgConnection,
+    jobs: &[(TenantId, JobId)],
+    subject: Uuid,
+) -> Result<(), PartnerError> {
+    let (tenants, ids): (Vec<Uuid>, Vec<Uuid>) =
+        jobs.iter().map(|(tenant, job)| (tenant.uuid(), job.uuid())).unzip();
+    sqlx::query!(
+        "update idempotency_keys k
+         set subject_id = $3
+         from unnest($1::uuid[], $2::uuid[]) as i (tenant_id, job_id)
+         where k.tenant_id = i.tenant_id and k.job_id = i.job_id",
+        &tenants,
+        &ids,
+        subject,
     )
     .execute(conn)
     .await?;

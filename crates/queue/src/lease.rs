@@ -149,6 +149,23 @@ impl JobTx {
         Ok(outcome)
     }
 
+    /// The jobs that wait to share this one's end. Nobody joins them while this transaction is open:
+    /// joining takes a lock on the row that it holds.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn sharers(&mut self) -> Result<Vec<(TenantId, JobId)>, Error> {
+        let waiting = sqlx::query!(
+            "select tenant_id, id from jobs where waiting_on = $1 and state = 'waiting' and shares_end",
+            self.key.job.uuid(),
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let keys =
+            waiting.into_iter().map(|row| (TenantId::from_uuid(row.tenant_id), JobId::from_uuid(row.id)));
+        Ok(keys.collect())
+    }
+
     /// Parks the job, without a slot, until `other` ends, and gives it `other`'s end: its result or its error.
     ///
     /// Answers `None`, with nothing changed and this transaction still open to be dropped, when `other` has

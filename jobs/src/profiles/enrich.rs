@@ -44,6 +44,7 @@ impl Handler for Enrich {
             match self.known(&cx, &mut tx).await? {
                 Known::Profile(profile) => {
                     let about = profile.id.uuid();
+                    fetch::remember_subject(&mut tx, &[(cx.tenant(), cx.job())], about).await?;
                     let result = json!({ "profile": pool::ProfileResult::from(*profile) });
                     return Ok(tx.done(Some(result), Some(about)).await?);
                 }

@@ -3,10 +3,15 @@
 
 use std::time::Duration;
 
-use kernel::{ids::PartnerId, profile_url::ProfileUrl};
+use kernel::{
+    ids::{JobId, PartnerId, TenantId},
+    profile_url::ProfileUrl,
+};
 use queue::{Backoff, INTERNAL_ERROR, Job, JobError, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
 use vendors::{VendorError, meter::MeterProfile};
 
 use super::enrich::pool_error;
@@ -71,6 +76,8 @@ impl Fetch {
         let saved = pool::get(&mut tx, influencer).await.map_err(pool_error)?;
         let saved =
             saved.ok_or_else(|| JobError::retryable(INTERNAL_ERROR, "the saved profile is not there"))?;
+        let askers = tx.sharers().await?;
+        remember_subject(&mut tx, &askers, influencer.uuid()).await?;
         let result = json!({ "profile": pool::ProfileResult::from(saved) });
         Ok(tx.done(Some(result), Some(influencer.uuid())).await?)
     }
@@ -93,6 +100,8 @@ impl Fetch {
             return Err(error);
         };
         let about = known.id.uuid();
+        let askers = tx.sharers().await?;
+        remember_subject(&mut tx, &askers, about).await?;
         let result = json!({ "profile": pool::ProfileResult::from(known), "stale": true });
         Ok(tx.done(Some(result), Some(about)).await?)
     }
@@ -122,6 +131,17 @@ impl Fetch {
             added_by_partner: self.asked_by,
         }
     }
+}
+
+/// The requests behind these jobs turned out to be about this creator.
+pub(super) async fn remember_subject(
+    conn: &mut PgConnection,
+    jobs: &[(TenantId, JobId)],
+    subject: Uuid,
+) -> Result<(), JobError> {
+    partners::idempotency::set_subject(conn, jobs, subject).await.map_err(|error| {
+        JobError::retryable(INTERNAL_ERROR, "the request's key was not updated").caused_by(&error)
+    })
 }
 
 const NOT_FOUND: &str = "NOT_FOUND";

@@ -140,3 +140,16 @@ async fn a_key_that_is_none_is_refused() {
     assert_eq!(twice.faults(), [("Idempotency-Key".to_owned(), "INVALID".to_owned())]);
     assert_eq!(jobs_stored(&stage).await, 0);
 }
+
+#[tokio::test]
+async fn a_key_is_found_by_the_creator_that_its_job_turned_out_to_be_about() {
+    let (stage, _worker) = Stage::working().await;
+    for key in ["crawled", "from-the-cache"] {
+        Answer::to(keyed(stage.enrich(&wish()), key).header("Prefer", "wait=15")).await.expect(200);
+    }
+    let found = sqlx::query_scalar!(
+        r#"select count(*) as "found!"
+           from idempotency_keys k join pool_influencers i on i.id = k.subject_id"#
+    );
+    assert_eq!(found.fetch_one(stage.db.pool()).await.unwrap(), 2);
+}

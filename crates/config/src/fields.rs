@@ -74,11 +74,13 @@ pub(crate) const FIELDS: &[Field] = &[
     whole("queue.sweep_ms", 50, 3_600_000, "ms"),
     whole("queue.retention_days", 30, 3_650, "days"),
     field("scheduler.enabled", Kind::Flag),
-    whole("webhooks.timeout_ms", 100, 120_000, "ms"),
+    // Below the time an attempt of `webhooks.deliver` has in all (25 s), so that every answer is recorded.
+    whole("webhooks.timeout_ms", 100, 20_000, "ms"),
     field("webhooks.allow_loopback", Kind::Flag),
     field("meter.url", Kind::Web { may_be_empty: true }),
     field("meter.token", Kind::Secret { chars_max: 4_096 }),
-    whole("meter.timeout_ms", 100, 300_000, "ms"),
+    // Below the time an attempt of `profiles.fetch` has in all (40 s), so that the vendor's delay is told as one.
+    whole("meter.timeout_ms", 100, 35_000, "ms"),
     whole("meter.cache_hours", 0, 8_760, "hours"),
     whole("meter.missing_cache_s", 0, 86_400, "seconds"),
     field("encryption.keys", Kind::Secret { chars_max: 16_384 }),

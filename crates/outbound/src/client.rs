@@ -1,7 +1,7 @@
 //! The client: one POST, one bounded answer.
 
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
@@ -41,8 +41,6 @@ pub struct Response {
     pub retry_after: Option<Duration>,
     /// The beginning of its body, unreadable bytes replaced.
     pub body: String,
-    /// From the first look-up to the last byte read.
-    pub duration: Duration,
 }
 
 /// Why no answer came.
@@ -119,7 +117,6 @@ impl OutboundClient {
     }
 
     async fn send(&self, url: &Url, headers: HeaderMap, body: Vec<u8>) -> Result<Response, OutboundError> {
-        let started = Instant::now();
         let exchange = async {
             let request = self.http.post(url.clone()).headers(headers).body(body);
             let mut response = request.send().await?;
@@ -136,7 +133,6 @@ impl OutboundClient {
             status: response.status().as_u16(),
             retry_after: asked.and_then(|value| retry_after::parse(value, kernel::clock::now())),
             body: readable(&body, self.settings.body_bytes_max),
-            duration: started.elapsed(),
         })
     }
 

@@ -7,7 +7,7 @@ use kernel::{
     ids::{JobId, PartnerId, TenantId},
     profile_url::ProfileUrl,
 };
-use queue::{Backoff, INTERNAL_ERROR, Job, JobError, Outcome, Policy, Queue};
+use queue::{Backoff, INTERNAL_ERROR, Job, JobError, JobTx, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -76,10 +76,7 @@ impl Fetch {
         let saved = pool::get(&mut tx, influencer).await.map_err(pool_error)?;
         let saved =
             saved.ok_or_else(|| JobError::retryable(INTERNAL_ERROR, "the saved profile is not there"))?;
-        let askers = tx.sharers().await?;
-        remember_subject(&mut tx, &askers, influencer.uuid()).await?;
-        let result = json!({ "profile": pool::ProfileResult::from(saved) });
-        Ok(tx.done(Some(result), Some(influencer.uuid())).await?)
+        answer(tx, saved, false).await
     }
 
     /// Remembers that there is no such profile, so that asking again at once costs no call.
@@ -99,11 +96,7 @@ impl Fetch {
         else {
             return Err(error);
         };
-        let about = known.id.uuid();
-        let askers = tx.sharers().await?;
-        remember_subject(&mut tx, &askers, about).await?;
-        let result = json!({ "profile": pool::ProfileResult::from(known), "stale": true });
-        Ok(tx.done(Some(result), Some(about)).await?)
+        answer(tx, known, true).await
     }
 
     fn crawl(&self, profile: MeterProfile) -> pool::Crawl {
@@ -131,6 +124,18 @@ impl Fetch {
             added_by_partner: self.asked_by,
         }
     }
+}
+
+/// Ends the fetch, and all who wait for it, with a profile.
+async fn answer(mut tx: JobTx, profile: pool::PoolProfile, is_stale: bool) -> Result<Outcome, JobError> {
+    let about = profile.id.uuid();
+    let askers = tx.sharers().await?;
+    remember_subject(&mut tx, &askers, about).await?;
+    let mut result = json!({ "profile": pool::ProfileResult::from(profile) });
+    if is_stale {
+        result["stale"] = true.into();
+    }
+    Ok(tx.done(Some(result), Some(about)).await?)
 }
 
 /// The requests behind these jobs turned out to be about this creator.

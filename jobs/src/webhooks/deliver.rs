@@ -4,7 +4,7 @@
 //! same body, which is drawn from the finished job: so it can tell repeats apart from news. Only a job that an
 //! operator tries again before the receiver took its end is told of by its second end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::webhooks::{
     self as deliveries, ATTEMPTS_MAX, Attempt, Delivery, DeliveryStatus, RETRY_AFTER_MAX, RETRY_DELAYS,
@@ -56,11 +56,12 @@ impl Handler for Deliver {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
+        let began = Instant::now();
         let answer = match Url::parse(&delivery.url) {
             Ok(url) => cx.services().outbound.post(&url, headers, body).await,
             Err(error) => Err(AddressRefused::Malformed(error.to_string()).into()),
         };
-        self.conclude(&cx, &delivery, answer).await
+        self.conclude(&cx, &delivery, answer, began.elapsed()).await
     }
 }
 
@@ -113,8 +114,9 @@ impl Deliver {
         cx: &Context,
         delivery: &Delivery,
         answer: Result<Response, OutboundError>,
+        took: Duration,
     ) -> Result<Outcome, JobError> {
-        let (attempt, retry_after, refused_for_good) = describe(&answer);
+        let (attempt, retry_after, refused_for_good) = describe(&answer, took);
         let verdict = attempt.response_status.map_or(Verdict::Retry, verdict);
         let ends = matches!(verdict, Verdict::Gone) || refused_for_good || cx.is_last_attempt();
 
@@ -149,11 +151,15 @@ impl Deliver {
     }
 }
 
-fn describe(answer: &Result<Response, OutboundError>) -> (Attempt, Option<Duration>, bool) {
+/// The attempt as it is recorded, what the receiver asked us to wait, and whether we will never send there.
+fn describe(
+    answer: &Result<Response, OutboundError>,
+    duration: Duration,
+) -> (Attempt, Option<Duration>, bool) {
     match answer {
         Ok(response) => {
             let attempt = Attempt {
-                duration: response.duration,
+                duration,
                 response_status: Some(response.status),
                 response_body: Some(response.body.clone()),
                 ..Attempt::default()
@@ -161,7 +167,7 @@ fn describe(answer: &Result<Response, OutboundError>) -> (Attempt, Option<Durati
             (attempt, response.retry_after, false)
         }
         Err(error) => {
-            let attempt = Attempt { error: Some(error.to_string()), ..Attempt::default() };
+            let attempt = Attempt { duration, error: Some(error.to_string()), ..Attempt::default() };
             (attempt, None, matches!(error, OutboundError::Refused(_)))
         }
     }

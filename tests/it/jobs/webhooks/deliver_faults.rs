@@ -54,6 +54,7 @@ async fn a_receiver_that_says_nothing_is_left_at_the_time_limit_and_told_again_l
         assert_eq!(delivery.status, DeliveryStatus::Pending);
         assert_eq!((attempts[0].response_status, &attempts[0].response_body), (None, &None), "{fault}");
         assert_eq!(attempts[0].error.as_deref(), Some("no complete answer within 200 ms"), "{fault}");
+        assert!(attempts[0].duration_ms >= 200, "{fault}: {} ms", attempts[0].duration_ms);
     }
 }
 

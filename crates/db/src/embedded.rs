@@ -36,7 +36,7 @@ pub use command::run_hidden;
 pub use error::EmbeddedError;
 pub use obtain::{DEFAULT_RELEASE_ADDRESS, archive_name};
 pub use programs::{MAJOR_MIN, NotFound, Programs, Search};
-pub use server::{Server, ServerOptions};
+pub use server::{Measured, Server, ServerOptions};
 
 /// Where data is kept when nobody says where: `/var/lib/millpond` for root, else the user's data folder, else (no
 /// `HOME`) a folder below the current one.

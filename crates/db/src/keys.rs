@@ -6,10 +6,9 @@
 //! that sealed the probe stays in the ring.
 
 use kernel::sealing::{Keyring, SealContext};
-use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::DbError;
+use crate::{DbError, Pool};
 
 const PROBE: &[u8] = b"millpond encryption probe";
 const CONTEXT: SealContext =
@@ -20,7 +19,7 @@ const CONTEXT: SealContext =
 ///
 /// # Errors
 /// [`DbError::WrongKeys`] when the probe was sealed with keys that are not in the ring.
-pub async fn check_keys(pool: &PgPool, keyring: &Keyring) -> Result<(), DbError> {
+pub async fn check_keys(pool: &Pool, keyring: &Keyring) -> Result<(), DbError> {
     let ours = keyring.seal(PROBE, &CONTEXT);
     sqlx::query!(
         "insert into encryption_probe (id, sealed) values (1, $1) on conflict (id) do nothing",

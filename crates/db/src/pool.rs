@@ -1,23 +1,31 @@
-//! Connection pools and migrations.
+//! Connection pools.
 //!
-//! A pool does not ping a connection before lending it: that would add a round trip to every transaction, and a
-//! connection that died is noticed by its first statement anyway. Whoever gets such an error retries, as after any
-//! other lost connection.
+//! A pool does not ping a connection before lending it, unless one has failed while it lay idle: that would add a round
+//! trip to every transaction, and a connection that died is noticed by its first statement anyway. Whoever gets such an
+//! error retries, as after any other lost connection.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgPool, Postgres, Transaction};
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, TryStreamExt};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Describe, Error, Execute, Executor, PgPool, Postgres, SqlStr};
 
-use crate::DbError;
+use crate::connection::{Step, first_row, steps, turned_off};
+use crate::terms::{Terms, Trouble};
+use crate::unnamed::Unnamed;
+use crate::{Connection, DbError};
 
 /// How long an unused connection is kept, in seconds.
 const IDLE_TIMEOUT_S: u64 = 300;
 
-/// The migrations of this build, compiled into the binary.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+/// How patient processes are that serve or work: what they ask of the database takes milliseconds.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the server keeps a transaction open in which nothing happens, for clients with an
+/// [`answer_timeout`](ConnectOptions::answer_timeout): one of a client that has vanished without a word holds locks.
+const IDLE_TRANSACTION_TIMEOUT: &str = "30s";
 
 /// Where to connect and how.
 #[derive(Clone, Debug)]
@@ -28,24 +36,30 @@ pub struct ConnectOptions {
     pub connections_max: u32,
     /// How long a caller waits for a free connection before it gets an error.
     pub acquire_timeout: Duration,
-    /// Whether prepared statements are kept for reuse. Off for poolers that hand a server session on between borrowers.
+    /// Whether statements are prepared under a name and kept for reuse; faster, and for servers that give a client one
+    /// session of its own: PostgreSQL itself, and poolers in session mode.
     ///
-    /// sqlx 0.9 names the statements of its macros even when it caches none, so off means: cached by nobody, and dropped
-    /// on the server whenever a connection goes back to the pool. A pooler that may change the server session between
-    /// two statements (pgbouncer's transaction mode before 1.21) is still out of reach.
+    /// Off, every statement is unnamed and in a transaction, its own if need be. That is what a pooler in transaction
+    /// mode can carry (pgbouncer of any version), at the price of two more round trips for a statement on its own.
+    /// `LISTEN` needs a session of its own either way. A pooler in statement mode takes no transactions, and will not do.
     pub prepared: bool,
+    /// How long a statement waits for the next sign of life from the server before it fails as if its connection had been
+    /// cut; `None`: as long as the kernel does, a quarter of an hour.
+    pub answer_timeout: Option<Duration>,
     /// What the server shows for our sessions in `pg_stat_activity`.
     pub application_name: String,
 }
 
 impl ConnectOptions {
-    /// Options for a server given by its parts, with the defaults: 20 connections, prepared statements.
+    /// Options for a server given by its parts, with the defaults: 20 connections, prepared statements, endless
+    /// patience.
     pub fn new(target: PgConnectOptions) -> Self {
         Self {
             target,
             connections_max: 20,
             acquire_timeout: Duration::from_secs(10),
             prepared: true,
+            answer_timeout: None,
             application_name: "millpond".to_owned(),
         }
     }
@@ -75,68 +89,146 @@ impl ConnectOptions {
 ///
 /// # Errors
 /// [`DbError::Connect`] when the server cannot be reached within [`ConnectOptions::acquire_timeout`] or refuses.
-pub async fn connect(options: &ConnectOptions) -> Result<PgPool, DbError> {
+pub async fn connect(options: &ConnectOptions) -> Result<Pool, DbError> {
     let mut target = options.target.clone().application_name(&options.application_name);
     if !options.prepared {
         target = target.statement_cache_capacity(0);
+    } else if options.answer_timeout.is_some() {
+        // Poolers take no such parameter when a client begins.
+        target = target.options([("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT)]);
     }
-    pool_options(options.prepared)
+    let trouble = Trouble::default();
+    let terms = Terms::new(options.prepared, options.answer_timeout, trouble.clone());
+    PgPoolOptions::new()
         .max_connections(options.connections_max)
         .acquire_timeout(options.acquire_timeout)
         .idle_timeout(Duration::from_secs(IDLE_TIMEOUT_S))
         .test_before_acquire(false)
+        .before_acquire(move |connection, meta| Box::pin(trouble.clone().probe(connection, meta.idle_for)))
         .connect_with(target)
         .await
+        .map(|inner| Pool { inner, terms })
         .map_err(|source| DbError::Connect { target: options.described(), source })
 }
 
-fn pool_options(prepared: bool) -> PgPoolOptions {
-    if prepared {
-        return PgPoolOptions::new();
+/// Connections to one database, lent one at a time. A statement may be run on the pool itself.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    inner: PgPool,
+    terms: Terms,
+}
+
+impl Pool {
+    /// A pool of sqlx's. `prepared`: see [`ConnectOptions::prepared`].
+    pub fn new(inner: PgPool, prepared: bool) -> Self {
+        Self { inner, terms: Terms::new(prepared, None, Trouble::default()) }
     }
-    PgPoolOptions::new().after_release(|connection, _| {
-        Box::pin(async move {
-            // An error closes the connection, and with it go its statements.
-            sqlx::raw_sql("deallocate all").execute(connection).await?;
-            Ok(true)
-        })
-    })
+
+    /// Another pool on the same database, with as many connections of its own; it connects when it is first used.
+    #[must_use]
+    pub fn another(&self, connections_max: u32) -> Self {
+        let options = self.inner.options().clone().max_connections(connections_max).min_connections(0);
+        let target = self.inner.connect_options().as_ref().clone();
+        Self { inner: options.connect_lazy_with(target), terms: self.terms.clone() }
+    }
+
+    /// The same connections on other terms: see [`ConnectOptions::answer_timeout`]. Upkeep that takes minutes needs more
+    /// patience than requests do, a heartbeat less.
+    #[must_use]
+    pub fn with_answer_timeout(&self, limit: Option<Duration>) -> Self {
+        let mut terms = self.terms.clone();
+        terms.answer_timeout = limit;
+        Self { inner: self.inner.clone(), terms }
+    }
+
+    /// A connection of it; dropping it gives it back.
+    ///
+    /// # Errors
+    /// As `sqlx::Pool::acquire`, when none is free in time or none can be made.
+    pub async fn acquire(&self) -> Result<Connection, Error> {
+        let connection = self.inner.acquire().await?;
+        Ok(Connection::new(connection, self.terms.clone()))
+    }
+
+    /// Lends no more connections, and waits until all have been given back and closed.
+    pub async fn close(&self) {
+        self.inner.close().await;
+    }
+
+    /// Whether statements are prepared, as [`ConnectOptions::prepared`] says.
+    #[must_use]
+    pub const fn is_prepared(&self) -> bool {
+        self.terms.prepared
+    }
+
+    /// The pool of sqlx's, for what no pooler can carry: listening. Statements run on it are named.
+    #[must_use]
+    pub const fn inner(&self) -> &PgPool {
+        &self.inner
+    }
 }
 
-/// Begins a transaction; dropping it rolls it back. The one way to begin one on a pool.
-///
-/// It may be dropped while it begins, as any request or job may. With sqlx 0.9's own `begin`, that gives the pool a
-/// connection with an open transaction that nobody knows of, and the statements of its next borrower are never
-/// committed. Here the beginning is carried through in a task of its own, and what nobody takes is rolled back.
-///
-/// # Errors
-/// As `sqlx::Pool::begin`.
-pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let pool = pool.clone();
-    #[allow(clippy::disallowed_methods, reason = "here it cannot be dropped half-way")]
-    let began = tokio::spawn(async move { pool.begin().await });
-    // The task is never aborted: without an answer, the whole runtime is ending.
-    began.await.unwrap_or(Err(sqlx::Error::PoolClosed))
+/// A pool with prepared statements.
+impl From<PgPool> for Pool {
+    fn from(inner: PgPool) -> Self {
+        Self::new(inner, true)
+    }
 }
 
-/// Brings the database's schema to this build's. Safe to call from many processes at once.
-///
-/// # Errors
-/// [`DbError::Migrate`] when a migration fails, or the database knows migrations that this build does not.
-pub async fn migrate(pool: &PgPool) -> Result<(), DbError> {
-    MIGRATOR.run(pool).await?;
-    Ok(())
-}
+impl<'c> Executor<'c> for &'_ Pool {
+    type Database = Postgres;
 
-/// Whether the database has every migration of this build; it may have newer ones.
-///
-/// # Errors
-/// [`DbError::Query`] when the database cannot be asked, or was never migrated.
-pub async fn migrations_applied(pool: &PgPool) -> Result<bool, DbError> {
-    let newest = sqlx::query_scalar!("select max(version) from _sqlx_migrations where success")
-        .fetch_one(pool)
-        .await?;
-    Ok(newest >= MIGRATOR.iter().map(|migration| migration.version).max())
+    fn fetch_many<'e, 'q, E>(self, query: E) -> BoxStream<'e, Result<Step, Error>>
+    where
+        'c: 'e,
+        'q: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        if self.terms.prepared {
+            return steps(async move { (&mut pool.acquire().await?).fetch_many(query).try_collect().await });
+        }
+        let query = Unnamed::new(query);
+        steps(async move { pool.acquire().await?.run_unnamed(query?).await })
+    }
+
+    fn fetch_optional<'e, 'q, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
+    where
+        'c: 'e,
+        'q: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        if self.terms.prepared {
+            return Box::pin(async move { (&mut pool.acquire().await?).fetch_optional(query).await });
+        }
+        let query = Unnamed::new(query);
+        Box::pin(async move { Ok(first_row(pool.acquire().await?.run_unnamed(query?).await?)) })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, Error>>
+    where
+        'c: 'e,
+    {
+        match self.terms.prepared {
+            true => self.inner.prepare_with(sql, parameters),
+            false => Box::pin(async { Err(turned_off()) }),
+        }
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, Error>>
+    where
+        'c: 'e,
+    {
+        match self.terms.prepared {
+            true => self.inner.describe(sql),
+            false => Box::pin(async { Err(turned_off()) }),
+        }
+    }
 }
 
 #[cfg(test)]

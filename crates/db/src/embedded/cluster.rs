@@ -20,11 +20,12 @@ use super::account::{Account, closed_folder};
 use super::error::EmbeddedError;
 use super::folder::DataFolder;
 use super::programs::Programs;
+use super::server::Measured;
 
 /// The superuser and the database of the embedded server.
 pub(crate) const NAME: &str = "millpond";
-/// The port in the socket's name; each server has a folder of its own, so it never clashes.
-pub(crate) const PORT: u16 = 5432;
+/// The port in the name of a socket alone; each server has a folder of its own, so it never clashes.
+const PORT: u16 = 5432;
 
 /// Longest wait for `initdb`, in seconds.
 const INITDB_MAX_S: u64 = 120;
@@ -55,6 +56,14 @@ pub(crate) struct Launch<'a> {
     pub(crate) socket_dir: &'a Path,
     pub(crate) durable: bool,
     pub(crate) connections_max: u32,
+    pub(crate) measured: Option<&'a Measured>,
+}
+
+impl Launch<'_> {
+    /// The port in the socket's name.
+    pub(crate) fn port(&self) -> u16 {
+        self.measured.map_or(PORT, |measured| measured.port)
+    }
 }
 
 /// How to connect to the server whose socket is in this folder.
@@ -84,9 +93,12 @@ pub(crate) async fn ensure_cluster(launch: &Launch<'_>) -> Result<(), EmbeddedEr
         NAME,
         "--encoding=UTF8",
         "--locale=C",
-        "--data-checksums",
+        "--auth-local=trust",
     ]);
-    command.args(["--auth-local=trust", "--auth-host=reject"]);
+    command.args(match launch.measured {
+        Some(_) => ["--auth-host=trust"].as_slice(),
+        None => &["--auth-host=reject", "--data-checksums"],
+    });
     if !launch.durable {
         command.arg("--no-sync");
     }
@@ -163,7 +175,7 @@ impl Postmaster {
             }
             sleep(Duration::from_millis(POLL_MS)).await;
         }
-        ensure_database(launch.socket_dir).await
+        ensure_database(launch.socket_dir, launch.port()).await
     }
 
     /// Waits for the server's own end.
@@ -214,9 +226,21 @@ pub(crate) async fn stop_foreign(pid: i32, runs: impl Fn() -> bool) -> bool {
     !runs()
 }
 
-fn settings(launch: &Launch<'_>) -> Vec<(&'static str, String)> {
+fn settings(launch: &Launch<'_>) -> Vec<(String, String)> {
+    let Some(measured) = launch.measured else { return our_settings(launch) };
+    let fixed = [
+        ("listen_addresses", "127.0.0.1".to_owned()),
+        ("port", measured.port.to_string()),
+        ("unix_socket_directories", launch.socket_dir.display().to_string()),
+        ("unix_socket_permissions", "0700".to_owned()),
+        ("max_connections", launch.connections_max.to_string()),
+    ];
+    fixed.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(measured.settings.clone()).collect()
+}
+
+fn our_settings(launch: &Launch<'_>) -> Vec<(String, String)> {
     let on = |yes: bool| if yes { "on" } else { "off" }.to_owned();
-    vec![
+    let settings = [
         ("listen_addresses", String::new()),
         ("unix_socket_directories", launch.socket_dir.display().to_string()),
         ("unix_socket_permissions", "0700".to_owned()),
@@ -233,7 +257,8 @@ fn settings(launch: &Launch<'_>) -> Vec<(&'static str, String)> {
         ("logging_collector", "off".to_owned()),
         ("log_line_prefix", "%m [%p] %a ".to_owned()),
         ("cluster_name", NAME.to_owned()),
-    ]
+    ];
+    settings.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// A command as the server's user, in a folder that everybody can be in, with an environment that holds none of the
@@ -271,8 +296,8 @@ fn says_ready(pid_file: &Path, pid: i32) -> bool {
         && lines.nth(6).is_some_and(|state| state.trim() == "ready")
 }
 
-async fn ensure_database(socket_dir: &Path) -> Result<(), EmbeddedError> {
-    let options = connection(socket_dir, PORT);
+async fn ensure_database(socket_dir: &Path, port: u16) -> Result<(), EmbeddedError> {
+    let options = connection(socket_dir, port);
     let missing = |error: &sqlx::Error| {
         error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "3D000")
     };

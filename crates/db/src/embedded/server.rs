@@ -51,6 +51,18 @@ pub struct ServerOptions {
     pub connections_max: u32,
     /// Where programs are looked for.
     pub search: Search,
+    /// Set for a server that is there to be measured.
+    pub measured: Option<Measured>,
+}
+
+/// A server that is there to be measured, beside queues of others: it also listens on loopback and trusts whoever on
+/// this machine reaches it, and it has PostgreSQL's own defaults where `settings` says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// The port on loopback.
+    pub port: u16,
+    /// Settings by name.
+    pub settings: Vec<(String, String)>,
 }
 
 impl ServerOptions {
@@ -64,6 +76,7 @@ impl ServerOptions {
             release_address: DEFAULT_RELEASE_ADDRESS.to_owned(),
             connections_max: 200,
             search: Search::default(),
+            measured: None,
         }
     }
 }
@@ -208,6 +221,7 @@ impl Server {
             durable: options.durable,
             remove_on_stop: options.remove_on_stop,
             connections_max: options.connections_max,
+            measured: options.measured,
         };
         let (pipe, reported, end) = spawn_watchdog(&folder, &options.watchdog_program, &args)?;
         let report = timeout(Duration::from_secs(START_MAX_S), reported).await;

@@ -22,11 +22,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
 use super::account::Account;
-use super::cluster::{self, Launch, PORT, Postmaster, timed_out};
+use super::cluster::{self, Launch, Postmaster, timed_out};
 use super::error::EmbeddedError;
 use super::folder::{DataFolder, FolderLock, State};
 use super::programs::Programs;
 use super::recovery::{recover, remove_socket_dir};
+use super::server::Measured;
 
 /// The hidden subcommand's name.
 pub const SUBCOMMAND: &str = "watchdog-postgres";
@@ -45,6 +46,7 @@ pub struct WatchdogArgs {
     pub(crate) durable: bool,
     pub(crate) remove_on_stop: bool,
     pub(crate) connections_max: u32,
+    pub(crate) measured: Option<Measured>,
 }
 
 /// The one line that the owner reads.
@@ -67,6 +69,7 @@ impl WatchdogArgs {
         let (mut data_dir, mut initdb, mut postgres) = (None, None, None);
         let (mut major, mut connections_max) = (0, 0);
         let (mut durable, mut remove_on_stop) = (true, false);
+        let mut measured: Option<Measured> = None;
         while let Some(name) = args.next() {
             let mut value = || args.next().ok_or_else(|| fault(&name, "needs a value"));
             match name.to_str().unwrap_or_default() {
@@ -75,6 +78,19 @@ impl WatchdogArgs {
                 "--postgres" => postgres = Some(PathBuf::from(value()?)),
                 "--major" => major = number(&name, &value()?)?,
                 "--connections-max" => connections_max = number(&name, &value()?)?,
+                "--measured-port" => {
+                    let port = value()?.to_str().and_then(|text| text.parse().ok());
+                    let port = port.ok_or_else(|| fault(&name, "needs a port"))?;
+                    measured = Some(Measured { port, ..Measured::default() });
+                }
+                "--set" => {
+                    let value = value()?;
+                    let pair = value.to_str().and_then(|text| text.split_once('='));
+                    let (setting, to) = pair.ok_or_else(|| fault(&name, "needs NAME=VALUE"))?;
+                    let measured =
+                        measured.as_mut().ok_or_else(|| fault(&name, "is for measured servers"))?;
+                    measured.settings.push((setting.to_owned(), to.to_owned()));
+                }
                 "--not-durable" => durable = false,
                 "--remove-on-stop" => remove_on_stop = true,
                 _ => return Err(fault(&name, "is not known")),
@@ -89,6 +105,7 @@ impl WatchdogArgs {
             durable,
             remove_on_stop,
             connections_max,
+            measured,
         })
     }
 
@@ -99,6 +116,12 @@ impl WatchdogArgs {
         args.extend(["--postgres".into(), self.programs.postgres.clone().into()]);
         args.extend(["--major".into(), self.programs.major.to_string().into()]);
         args.extend(["--connections-max".into(), self.connections_max.to_string().into()]);
+        if let Some(measured) = &self.measured {
+            args.extend(["--measured-port".into(), measured.port.to_string().into()]);
+            for (name, value) in &measured.settings {
+                args.extend(["--set".into(), format!("{name}={value}").into()]);
+            }
+        }
         args.extend((!self.durable).then(|| "--not-durable".into()));
         args.extend(self.remove_on_stop.then(|| "--remove-on-stop".into()));
         args
@@ -190,6 +213,7 @@ async fn serve(
         socket_dir: &socket_dir,
         durable: args.durable,
         connections_max: args.connections_max,
+        measured: args.measured.as_ref(),
     };
     let result = serve_at(&launch, stop).await;
     folder.remove_state();
@@ -200,7 +224,7 @@ async fn serve(
 async fn serve_at(launch: &Launch<'_>, stop: &mut StopRequest) -> Result<(), EmbeddedError> {
     let mut state = State {
         socket_dir: launch.socket_dir.to_path_buf(),
-        port: PORT,
+        port: launch.port(),
         watchdog_pid: std::process::id(),
         postgres_pid: None,
         ready: false,
@@ -301,6 +325,7 @@ mod tests {
             durable: false,
             remove_on_stop: true,
             connections_max: 9,
+            measured: Some(Measured { port: 5433, settings: vec![("shared_buffers".into(), "1GB".into())] }),
         };
         let words = args.to_args();
         assert_eq!(words[0], SUBCOMMAND);

@@ -23,8 +23,11 @@ create table partner_subscriptions (
     tenant_id  uuid        primary key references partners (id),
     tier       text        not null default 'free',
     status     text        not null default 'active',
+    -- How much of the workers the partner may have beside others; null: as its tier says.
+    share_weight smallint,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    constraint partner_subscriptions_share_weight check (share_weight between 1 and 1000),
     constraint partner_subscriptions_tier check (tier in ('free', 'basic', 'premium', 'enterprise')),
     constraint partner_subscriptions_status check (status in ('active', 'expired', 'suspended', 'grace_period'))
 );

@@ -143,6 +143,10 @@ typed_id!(
     JobId, JobTag, "job"
 );
 typed_id!(
+    /// A batch of jobs.
+    BatchId, BatchTag, "bat"
+);
+typed_id!(
     /// A partner; what partners call themselves on the wire is their code, not this.
     PartnerId, PartnerTag, "ptn"
 );

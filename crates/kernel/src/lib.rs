@@ -1,4 +1,4 @@
-//! The values every other crate speaks in: ids, platforms, profile addresses, sealed bytes and the clock.
+//! The values every other crate speaks in: ids, platforms, profile addresses, sealed bytes, traces and the clock.
 //!
 //! Guarantees: nothing here performs I/O (the clock and the random source of the operating system apart), so each
 //! function can be tested without a database or a network. Values that come from outside are checked once, by the
@@ -11,5 +11,6 @@ pub mod ids;
 pub mod platform;
 pub mod profile_url;
 pub mod sealing;
+pub mod trace;
 
 pub use platform::Platform;

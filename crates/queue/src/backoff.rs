@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::turn::DELAY_MAX;
+
 /// The rule for the delay before the next attempt.
 #[derive(Debug, Clone, Copy)]
 pub enum Backoff {
@@ -36,7 +38,7 @@ impl Backoff {
             }
         };
         // A little above what was asked, so that all who were told one moment do not meet there.
-        at_least.map_or(delay, |floor| delay.max(floor.mul_f64(1.0 + chance / 10.0)))
+        at_least.map_or(delay, |floor| delay.max(floor.min(DELAY_MAX).mul_f64(1.0 + chance / 10.0)))
     }
 }
 

@@ -1,15 +1,15 @@
-//! The one way a job ends, whatever ends it: a worker, a cancel, or the loss of too many workers.
+//! The one way a job ends, whatever ends it: a worker, a cancel, a deadline, or the loss of too many workers.
 //!
 //! Ending is one transaction: the job moves to history, its unique key is freed, jobs that share its end (and
-//! wait for it) end with it, jobs that wait to run after it become ready. So nobody waits for a job that is
-//! gone, and nothing runs before what it waits for.
+//! wait for it) end with it, jobs that wait to run after it become ready, its batch counts it. So nobody waits for
+//! a job that is gone, and nothing runs before what it waits for. The SQL function `job_end` does all of it.
 
+use db::Connection;
 use kernel::ids::{JobId, TenantId};
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Error, Failure, JobError, LeaseKey, Queue};
+use crate::{Error, Failure, JobError, LeaseKey, Queue, RowId, turn::queues};
 
 /// A job's final state.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,24 +23,27 @@ pub enum End {
 }
 
 /// One job to be ended.
-#[derive(Debug, Clone)]
-pub(crate) struct Ending {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending<'a> {
     pub(crate) tenant: TenantId,
     pub(crate) job: JobId,
+    /// Where its row stood, if that is known.
+    pub(crate) row: Option<RowId>,
     /// The claim that ends it; `None` for a job that no worker holds.
     pub(crate) token: Option<i32>,
-    pub(crate) end: End,
+    pub(crate) end: &'a End,
     /// The line for the history of errors.
-    pub(crate) entry: Option<Value>,
+    pub(crate) entry: Option<&'a Value>,
     /// The creator whom the result describes, now that it is known.
     pub(crate) subject: Option<Uuid>,
 }
 
-impl Ending {
-    pub(crate) fn by(lease: LeaseKey, end: End) -> Self {
+impl<'a> Ending<'a> {
+    pub(crate) fn by(lease: LeaseKey, end: &'a End) -> Self {
         Self {
             tenant: lease.tenant,
             job: lease.job,
+            row: None,
             token: Some(lease.token),
             end,
             entry: None,
@@ -59,98 +62,59 @@ pub(crate) struct Ended {
 }
 
 /// Ends jobs in the caller's transaction. Jobs whose lease was lost, or that are gone, are left out.
-pub(crate) async fn end_jobs(conn: &mut PgConnection, endings: &[Ending]) -> Result<Ended, Error> {
+pub(crate) async fn end_jobs(conn: &mut Connection, endings: &[Ending<'_>]) -> Result<Ended, Error> {
     if endings.is_empty() {
         return Ok(Ended::default());
     }
-    let columns = Columns::of(endings);
-    // Two locking statements before the one that acts: a waiter that is registering itself holds a lock on the
-    // job it will wait for, so after these the acting statement's snapshot sees it.
-    sqlx::query!(
-        "select from jobs j
-         join unnest($1::uuid[], $2::uuid[]) as i (tenant_id, id) using (tenant_id, id)
-         order by j.tenant_id, j.id
-         for update of j",
-        &columns.tenants,
-        &columns.ids,
-    )
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query!(
-        "select from jobs
-         where waiting_on = any($1) and state = 'waiting' and shares_end
-         order by tenant_id, id
-         for update",
-        &columns.ids,
-    )
-    .execute(&mut *conn)
-    .await?;
-    let row = sqlx::query_file!(
-        "src/end.sql",
+    let columns = Endings::of(endings);
+    let row = sqlx::query!(
+        r#"select ended as "ended!", released as "released!"
+           from job_end(
+               $1::uuid[], $2::uuid[], null, $3::integer[], $4::text[], $5::text[], $6::jsonb[], $7::jsonb[], $8::uuid[]
+           )"#,
         &columns.tenants,
         &columns.ids,
         &columns.tokens as &[Option<i32>],
         &columns.ends as &[&str],
-        &columns.results as &[Option<Value>],
+        &columns.results as &[Option<String>],
         &columns.failures as &[Option<Value>],
-        &columns.entries as &[Option<Value>],
+        &columns.entries as &[Option<&Value>],
         &columns.subjects as &[Option<Uuid>],
     )
     .fetch_one(conn)
     .await?;
-    Ok(Ended {
-        jobs: row.ended.into_iter().map(JobId::from_uuid).collect(),
-        released: row.released.iter().filter_map(|queue| queue.parse().ok()).collect(),
-    })
-}
-
-/// Ends jobs that nobody waits for, in one autocommitted statement: the fast path of acknowledgement.
-/// Awaited jobs are left out, as are those whose lease was lost.
-pub(crate) async fn end_unawaited(conn: &mut PgConnection, endings: &[Ending]) -> Result<Vec<JobId>, Error> {
-    let columns = Columns::of(endings);
-    let ended = sqlx::query_file_scalar!(
-        "src/end_unawaited.sql",
-        &columns.tenants,
-        &columns.ids,
-        &columns.tokens as &[Option<i32>],
-        &columns.ends as &[&str],
-        &columns.results as &[Option<Value>],
-        &columns.failures as &[Option<Value>],
-        &columns.entries as &[Option<Value>],
-        &columns.subjects as &[Option<Uuid>],
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(ended.into_iter().map(JobId::from_uuid).collect())
+    Ok(Ended { jobs: row.ended.into_iter().map(JobId::from_uuid).collect(), released: queues(&row.released) })
 }
 
 /// The endings turned on their side, as the statements take them.
-struct Columns {
-    tenants: Vec<Uuid>,
-    ids: Vec<Uuid>,
-    tokens: Vec<Option<i32>>,
-    ends: Vec<&'static str>,
-    results: Vec<Option<Value>>,
-    failures: Vec<Option<Value>>,
-    entries: Vec<Option<Value>>,
-    subjects: Vec<Option<Uuid>>,
+pub(crate) struct Endings<'a> {
+    pub(crate) tenants: Vec<Uuid>,
+    pub(crate) ids: Vec<Uuid>,
+    pub(crate) rows: Vec<Option<RowId>>,
+    pub(crate) tokens: Vec<Option<i32>>,
+    pub(crate) ends: Vec<&'static str>,
+    pub(crate) results: Vec<Option<String>>,
+    pub(crate) failures: Vec<Option<Value>>,
+    pub(crate) entries: Vec<Option<&'a Value>>,
+    pub(crate) subjects: Vec<Option<Uuid>>,
 }
 
-impl Columns {
-    fn of(endings: &[Ending]) -> Self {
+impl<'a> Endings<'a> {
+    pub(crate) fn of(endings: &[Ending<'a>]) -> Self {
         let mut columns = Self {
             tenants: endings.iter().map(|ending| ending.tenant.uuid()).collect(),
             ids: endings.iter().map(|ending| ending.job.uuid()).collect(),
+            rows: endings.iter().map(|ending| ending.row).collect(),
             tokens: endings.iter().map(|ending| ending.token).collect(),
             ends: Vec::with_capacity(endings.len()),
             results: Vec::with_capacity(endings.len()),
             failures: Vec::with_capacity(endings.len()),
-            entries: endings.iter().map(|ending| ending.entry.clone()).collect(),
+            entries: endings.iter().map(|ending| ending.entry).collect(),
             subjects: endings.iter().map(|ending| ending.subject).collect(),
         };
         for ending in endings {
-            let (end, result, failure) = match &ending.end {
-                End::Completed(result) => ("completed", result.clone(), None),
+            let (end, result, failure) = match ending.end {
+                End::Completed(result) => ("completed", result.as_ref().map(Value::to_string), None),
                 End::Failed(failure) => ("failed", None, Some(json!(failure))),
                 End::Cancelled(failure) => ("cancelled", None, Some(json!(failure))),
             };

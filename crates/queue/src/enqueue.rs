@@ -3,13 +3,14 @@
 //! Guarantee: jobs are visible when and only when the caller's transaction commits. Of jobs with one unique
 //! key, one is stored; the others are told which job holds the key. A holder that rolls back frees the key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
+use db::Connection;
 use kernel::ids::{JobId, TenantId};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Error, NewJob, Queue};
+use crate::{Error, NewJob, Queue, new_job::Held};
 
 /// What became of a job that was to be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,17 +35,54 @@ impl Enqueued {
 ///
 /// # Errors
 /// See [`enqueue_many`].
-pub async fn enqueue(conn: &mut PgConnection, job: NewJob) -> Result<Enqueued, Error> {
-    let id = job.id;
-    let stored = enqueue_many(conn, vec![job]).await?;
-    Ok(stored.into_iter().next().unwrap_or(Enqueued::Existing(id)))
+pub async fn enqueue(conn: &mut Connection, job: NewJob) -> Result<Enqueued, Error> {
+    if !job.is_plain() {
+        let id = job.id;
+        let stored = enqueue_many(conn, vec![job]).await?;
+        return Ok(stored.into_iter().next().unwrap_or(Enqueued::Existing(id)));
+    }
+    job.check()?;
+    let redact = job.redact();
+    sqlx::query_file!(
+        "src/enqueue_one.sql",
+        job.tenant.uuid(),
+        job.id.uuid(),
+        job.lane(),
+        job.share().uuid(),
+        job.queue.as_str(),
+        job.kind,
+        job.key,
+        job.delay_ms(),
+        job.priority,
+        job.deadline_ms(),
+        job.attempts_max,
+        job.awaited,
+        job.batch,
+        job.subject,
+        job.request_id,
+        job.traceparent,
+        redact.as_deref() as Option<&[&str]>,
+        job.args.to_string(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(Enqueued::New(job.id))
 }
 
 /// Stores many jobs in one statement and answers in their order.
 ///
 /// # Errors
 /// [`Error::Database`], or [`Error::KeyContended`] when a unique key kept changing hands.
-pub async fn enqueue_many(conn: &mut PgConnection, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
+pub async fn enqueue_many(conn: &mut Connection, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
+    for job in &jobs {
+        job.check()?;
+    }
+    if let [first, ..] = jobs.as_slice()
+        && jobs.iter().all(|job| job.is_plain() && job.is_like(first))
+    {
+        insert_alike(conn, first, &jobs).await?;
+        return Ok(jobs.iter().map(|job| Enqueued::New(job.id)).collect());
+    }
     let mut answers: Vec<Option<Enqueued>> = vec![None; jobs.len()];
     // Two of one batch with one key: the first stands for both.
     let mut first_of_key: HashMap<(TenantId, &'static str, String), usize> = HashMap::new();
@@ -96,64 +134,147 @@ pub async fn enqueue_many(conn: &mut PgConnection, jobs: Vec<NewJob>) -> Result<
 /// ended or rolled back between two statements.
 const KEY_LOOKS_MAX: u8 = 20;
 
-async fn insert(conn: &mut PgConnection, jobs: &[NewJob], picked: &[usize]) -> Result<Vec<Uuid>, Error> {
-    let column = |value: fn(&NewJob) -> Uuid| picked.iter().map(|at| value(&jobs[*at])).collect::<Vec<_>>();
-    let text = |value: fn(&NewJob) -> &str| picked.iter().map(|at| value(&jobs[*at])).collect::<Vec<_>>();
-    let tenants = column(|job| job.tenant.uuid());
-    let ids = column(|job| job.id.uuid());
-    let queues = text(|job| job.queue.as_str());
-    let kinds = text(|job| job.kind);
-    let mut priorities = Vec::with_capacity(picked.len());
-    let mut attempts_max = Vec::with_capacity(picked.len());
-    let mut delays_ms = Vec::with_capacity(picked.len());
-    let mut args = Vec::with_capacity(picked.len());
-    let mut keys = Vec::with_capacity(picked.len());
-    let mut held_until = Vec::with_capacity(picked.len());
-    let mut waiting_on = Vec::with_capacity(picked.len());
-    let mut waiting_on_tenant = Vec::with_capacity(picked.len());
-    let mut awaited = Vec::with_capacity(picked.len());
-    let mut subjects = Vec::with_capacity(picked.len());
-    let mut request_ids = Vec::with_capacity(picked.len());
-    for at in picked {
-        let job = &jobs[*at];
-        priorities.push(job.priority);
-        attempts_max.push(job.attempts_max);
-        delays_ms.push(i64::try_from(job.delay.as_millis()).unwrap_or(i64::MAX));
-        args.push(&job.args);
-        keys.push(job.unique.as_ref().map(|key| key.text.as_str()));
-        held_until.push(job.unique.as_ref().and_then(|key| key.held_until));
-        waiting_on.push(job.waits_for.map(|(_, id)| id.uuid()));
-        waiting_on_tenant.push(job.waits_for.map(|(tenant, _)| tenant.uuid()));
-        awaited.push(job.awaited);
-        subjects.push(job.subject);
-        request_ids.push(job.request_id.as_deref());
-    }
+/// Stores jobs that are alike: their common columns are sent once.
+async fn insert_alike(conn: &mut Connection, first: &NewJob, jobs: &[NewJob]) -> Result<(), Error> {
+    let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.uuid()).collect();
+    let args: Vec<String> = jobs.iter().map(|job| job.args.to_string()).collect();
+    let redact = first.redact();
+    sqlx::query_file!(
+        "src/enqueue_alike.sql",
+        first.tenant.uuid(),
+        first.lane(),
+        first.share().uuid(),
+        first.queue.as_str(),
+        first.kind,
+        first.key,
+        first.delay_ms(),
+        first.priority,
+        first.deadline_ms(),
+        first.attempts_max,
+        first.awaited,
+        first.batch,
+        first.subject,
+        first.request_id,
+        first.traceparent,
+        redact.as_deref() as Option<&[&str]>,
+        &ids,
+        &args,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn insert(conn: &mut Connection, jobs: &[NewJob], picked: &[usize]) -> Result<HashSet<Uuid>, Error> {
+    let columns = Columns::of(picked.iter().map(|at| &jobs[*at]));
     let stored = sqlx::query_file_scalar!(
         "src/enqueue.sql",
-        &tenants,
-        &ids,
-        &queues as &[&str],
-        &kinds as &[&str],
-        &priorities,
-        &attempts_max,
-        &delays_ms,
-        &args as &[&serde_json::Value],
-        &keys as &[Option<&str>],
-        &held_until as &[Option<chrono::DateTime<chrono::Utc>>],
-        &waiting_on as &[Option<Uuid>],
-        &waiting_on_tenant as &[Option<Uuid>],
-        &awaited,
-        &subjects as &[Option<Uuid>],
-        &request_ids as &[Option<&str>],
+        &columns.tenants,
+        &columns.ids,
+        &columns.lanes,
+        &columns.shares,
+        &columns.queues as &[&str],
+        &columns.kinds as &[&str],
+        &columns.keys as &[Option<&str>],
+        &columns.priorities,
+        &columns.attempts_max,
+        &columns.delays_ms,
+        &columns.deadlines_ms as &[Option<i64>],
+        &columns.args,
+        &columns.unique_keys as &[Option<&str>],
+        &columns.held_until as &[Option<DateTime<Utc>>],
+        &columns.held_ms as &[Option<i64>],
+        &columns.until_started,
+        &columns.waiting_on as &[Option<Uuid>],
+        &columns.waiting_on_tenant as &[Option<Uuid>],
+        &columns.awaited,
+        &columns.batches as &[Option<Uuid>],
+        &columns.subjects as &[Option<Uuid>],
+        &columns.request_ids as &[Option<&str>],
+        &columns.traceparents as &[Option<&str>],
+        &columns.redact as &[Option<serde_json::Value>],
     )
     .fetch_all(conn)
     .await?;
-    Ok(stored)
+    Ok(stored.into_iter().collect())
+}
+
+/// Jobs turned on their side, as the general statement takes them.
+#[derive(Default)]
+struct Columns<'a> {
+    tenants: Vec<Uuid>,
+    ids: Vec<Uuid>,
+    lanes: Vec<Uuid>,
+    shares: Vec<Uuid>,
+    queues: Vec<&'a str>,
+    kinds: Vec<&'a str>,
+    keys: Vec<Option<&'a str>>,
+    priorities: Vec<i16>,
+    attempts_max: Vec<i16>,
+    delays_ms: Vec<i64>,
+    deadlines_ms: Vec<Option<i64>>,
+    args: Vec<String>,
+    unique_keys: Vec<Option<&'a str>>,
+    held_until: Vec<Option<DateTime<Utc>>>,
+    held_ms: Vec<Option<i64>>,
+    until_started: Vec<bool>,
+    waiting_on: Vec<Option<Uuid>>,
+    waiting_on_tenant: Vec<Option<Uuid>>,
+    awaited: Vec<bool>,
+    batches: Vec<Option<Uuid>>,
+    subjects: Vec<Option<Uuid>>,
+    request_ids: Vec<Option<&'a str>>,
+    traceparents: Vec<Option<&'a str>>,
+    redact: Vec<Option<serde_json::Value>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(jobs: impl Iterator<Item = &'a NewJob>) -> Self {
+        let mut columns = Self::default();
+        for job in jobs {
+            columns.push(job);
+        }
+        columns
+    }
+
+    fn push(&mut self, job: &'a NewJob) {
+        let held = job.unique.as_ref().map(|key| key.held);
+        self.tenants.push(job.tenant.uuid());
+        self.ids.push(job.id.uuid());
+        self.lanes.push(job.lane());
+        self.shares.push(job.share().uuid());
+        self.queues.push(job.queue.as_str());
+        self.kinds.push(job.kind);
+        self.keys.push(job.key.as_deref());
+        self.priorities.push(job.priority);
+        self.attempts_max.push(job.attempts_max);
+        self.delays_ms.push(job.delay_ms());
+        self.deadlines_ms.push(job.deadline_ms());
+        self.args.push(job.args.to_string());
+        self.unique_keys.push(job.unique.as_ref().map(|key| key.text.as_str()));
+        self.held_until.push(match held {
+            Some(Held::Until(instant)) => Some(instant),
+            _ => None,
+        });
+        self.held_ms.push(match held {
+            Some(Held::For(period)) => Some(i64::try_from(period.as_millis()).unwrap_or(i64::MAX)),
+            _ => None,
+        });
+        self.until_started.push(held == Some(Held::UntilStarted));
+        self.waiting_on.push(job.waits_for.map(|(_, id)| id));
+        self.waiting_on_tenant.push(job.waits_for.map(|(tenant, _)| tenant.uuid()));
+        self.awaited.push(job.awaited);
+        self.batches.push(job.batch);
+        self.subjects.push(job.subject);
+        self.request_ids.push(job.request_id.as_deref());
+        self.traceparents.push(job.traceparent.as_deref());
+        self.redact.push(job.redact().map(Into::into));
+    }
 }
 
 /// The live or still protected holder of a job's key. A key that outlived its holder and its time is removed,
 /// so that the next look finds it free.
-async fn holder_of_key(conn: &mut PgConnection, job: &NewJob) -> Result<Option<JobId>, Error> {
+async fn holder_of_key(conn: &mut Connection, job: &NewJob) -> Result<Option<JobId>, Error> {
     let Some(key) = &job.unique else {
         // Without a key only the id itself can have been there: the step was done before.
         return Ok(Some(job.id));
@@ -161,7 +282,9 @@ async fn holder_of_key(conn: &mut PgConnection, job: &NewJob) -> Result<Option<J
     let holder = sqlx::query!(
         r#"select k.job_id,
                   (coalesce(k.held_until > now(), false) or exists (
-                      select from jobs j where j.tenant_id = k.tenant_id and j.id = k.job_id
+                      select from jobs j
+                      where j.tenant_id = k.tenant_id and j.id = k.job_id
+                        and not (k.until_started and j.started_at is not null)
                   )) as "held!"
            from job_unique_keys k
            where k.tenant_id = $1 and k.kind = $2 and k.key = $3"#,

@@ -6,6 +6,9 @@ pub enum Error {
     /// The database refused or could not be reached; the operation may be repeated.
     #[error("the job store could not be reached or refused a statement")]
     Database(#[from] sqlx::Error),
+    /// The database took longer over a statement than any statement takes; what it did is not known.
+    #[error("the job store did not answer")]
+    Unanswered,
     /// Another worker owns the job now, or it has ended: whoever held the lease must change nothing more.
     #[error("the lease on this job was lost")]
     LeaseLost,
@@ -22,6 +25,15 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// Arguments that are marked as encrypted were not sealed before the job was stored.
+    #[error("arguments of a {kind} job are to be sealed: call NewJob::seal last")]
+    NotSealed {
+        /// The kind.
+        kind: &'static str,
+    },
+    /// Sealed arguments could not be opened.
+    #[error("sealed arguments could not be opened")]
+    Sealing(#[from] kernel::sealing::SealError),
     /// A unique key changed hands more often than we were willing to look.
     #[error("the unique key {key:?} of {kind} stayed contended")]
     KeyContended {
@@ -37,9 +49,16 @@ impl Error {
     /// is starting or stopping, deadlocks and serialisation failures.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        let Self::Database(error) = self else { return false };
+        let error = match self {
+            Self::Database(error) => error,
+            Self::Unanswered => return true,
+            _ => return false,
+        };
         match error {
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::Protocol(_) => true,
             sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
                 // Classes of SQLSTATE: 08 connection, 40 rollback, 53 resources, 55 lock, 57 operator, 58 system.
                 ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))

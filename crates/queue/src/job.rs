@@ -14,9 +14,25 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: &'static str;
     /// How jobs of this kind run.
     const POLICY: Policy;
+    /// Arguments that are not to lie about in clear.
+    const MARKED: Marked = Marked::NONE;
 }
 
-/// How jobs of one kind run. It stands beside the job it governs.
+/// Top-level fields of a kind's arguments that hold personal data or secrets.
+#[derive(Debug, Clone, Copy)]
+pub struct Marked {
+    /// Stored sealed, opened for the handler alone; see [`NewJob::seal`](crate::NewJob::seal).
+    pub encrypted: &'static [&'static str],
+    /// Stored in clear while the job lives, shown to nobody, and blotted out when it completes.
+    pub redacted: &'static [&'static str],
+}
+
+impl Marked {
+    /// Nothing is marked.
+    pub const NONE: Self = Self { encrypted: &[], redacted: &[] };
+}
+
+/// How jobs of one kind run. It stands beside the job it governs; build on [`Policy::DEFAULT`].
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
     /// The pool of workers that runs them.
@@ -27,8 +43,39 @@ pub struct Policy {
     pub attempts_max: i16,
     /// How long one attempt may take before it is stopped and counted as failed.
     pub timeout: Duration,
+    /// How long after being stored a job may still be worked on; then it fails, wherever it stands.
+    pub deadline: Option<Duration>,
     /// When a failed attempt is tried again.
     pub backoff: Backoff,
+    /// How many jobs of one [key](crate::NewJob::key) may run at once in the whole fleet.
+    pub key_concurrency_max: Option<i32>,
+    /// The [limits](crate::limits) that jobs of this kind draw on.
+    pub limits: &'static [LimitUse],
+}
+
+impl Policy {
+    /// Three attempts of a minute each, on the queue for upkeep, without limits.
+    pub const DEFAULT: Self = Self {
+        queue: Queue::Maintenance,
+        priority: 0,
+        attempts_max: 3,
+        timeout: Duration::from_secs(60),
+        deadline: None,
+        backoff: Backoff::Exponential { base: Duration::from_secs(1), max: Duration::from_secs(60) },
+        key_concurrency_max: None,
+        limits: &[],
+    };
+}
+
+/// A limit that jobs of a kind draw on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitUse {
+    /// The limit's name.
+    pub name: &'static str,
+    /// Each key of the kind's jobs has a bucket of its own.
+    pub keyed: bool,
+    /// Of a budget: what one job is expected to cost, in the budget's minor units, reserved when it is claimed.
+    pub cost: i64,
 }
 
 /// The queues there are; each has its own pool of slots in a worker.

@@ -2,37 +2,50 @@
 
 use std::ops::{Deref, DerefMut};
 
-use kernel::ids::{JobId, TenantId};
+use db::{Connection, Pool, Transaction};
+use kernel::{
+    ids::{BatchId, JobId, TenantId},
+    trace::TraceParent,
+};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::{
-    CANCELLED, Claimed, End, Enqueued, Error, JobError, LeaseKey, NewJob, Outcome, Queue, Settled, Waker,
-    end::{Ending, end_jobs, end_unawaited},
+    CANCELLED, Claimed, End, Enqueued, EnqueuedBatch, Error, JobError, LeaseKey, NewBatch, NewJob, Outcome,
+    Queue, Settled, Waker, add_to_batch,
+    end::{Ending, end_jobs},
     enqueue::enqueue_many,
+    enqueue_batch,
+    lane::lane,
+    queues_of,
 };
 
 /// The lease on a running job, as its handler sees it.
 #[derive(Debug, Clone)]
 pub struct Lease {
     key: LeaseKey,
+    process: Uuid,
     attempt: i16,
     attempts_max: i16,
     request_id: Option<String>,
-    pool: PgPool,
+    trace: TraceParent,
+    share: TenantId,
+    pool: Pool,
     waker: Waker,
 }
 
 impl Lease {
     /// The lease that a claim gave.
     #[must_use]
-    pub fn new(claimed: &Claimed, pool: PgPool, waker: Waker) -> Self {
+    pub fn new(claimed: &Claimed, pool: Pool, waker: Waker) -> Self {
         Self {
             key: claimed.lease,
+            process: claimed.process,
             attempt: claimed.attempt,
             attempts_max: claimed.attempts_max,
             request_id: claimed.request_id.clone(),
+            trace: claimed.trace(),
+            share: claimed.share,
             pool,
             waker,
         }
@@ -48,6 +61,18 @@ impl Lease {
     #[must_use]
     pub const fn tenant(&self) -> TenantId {
         self.key.tenant
+    }
+
+    /// The claim, to name in writes about the job.
+    #[must_use]
+    pub const fn key(&self) -> LeaseKey {
+        self.key
+    }
+
+    /// The process that runs the job.
+    #[must_use]
+    pub const fn process(&self) -> Uuid {
+        self.process
     }
 
     /// This attempt's number; 1 is the first.
@@ -68,6 +93,18 @@ impl Lease {
         self.request_id.as_deref()
     }
 
+    /// This attempt's span, for those that it calls; see [`Claimed::trace`].
+    #[must_use]
+    pub const fn trace(&self) -> TraceParent {
+        self.trace
+    }
+
+    /// Whose share of the workers the job uses.
+    #[must_use]
+    pub const fn share(&self) -> TenantId {
+        self.share
+    }
+
     /// Begins the only transaction a job may write business rows in: it locks the job's row and checks the
     /// fencing token, so that a worker that lost its lease cannot commit.
     ///
@@ -76,8 +113,8 @@ impl Lease {
     pub async fn begin(&self) -> Result<JobTx, Error> {
         let mut tx = db::begin(&self.pool).await?;
         let held = sqlx::query!(
-            "select awaited, cancel_requested from jobs
-             where tenant_id = $1 and id = $2 and lease_token = $3 and state = 'running'
+            "select cancel_requested from jobs
+             where tenant_id = $1 and id = $2 and lease_token = $3 and leased_by is not null
              for update",
             self.key.tenant.uuid(),
             self.key.job.uuid(),
@@ -89,7 +126,9 @@ impl Lease {
         Ok(JobTx {
             tx,
             key: self.key,
-            awaited: held.awaited,
+            share: self.share,
+            request_id: self.request_id.clone(),
+            trace: self.trace,
             cancel_requested: held.cancel_requested,
             waker: self.waker.clone(),
             to_wake: Vec::new(),
@@ -100,24 +139,67 @@ impl Lease {
 /// A transaction under a job's lease. It derefs to the connection for domain functions; dropping it rolls back.
 #[derive(Debug)]
 pub struct JobTx {
-    tx: Transaction<'static, Postgres>,
+    tx: Transaction,
     key: LeaseKey,
-    awaited: bool,
+    share: TenantId,
+    request_id: Option<String>,
+    trace: TraceParent,
     cancel_requested: bool,
     waker: Waker,
     to_wake: Vec<Queue>,
 }
 
 impl JobTx {
-    /// Stores a follow-up job in this transaction and wakes its queue after the commit.
+    /// Stores a follow-up job in this transaction and wakes its queue after the commit. It carries on the request
+    /// id and trace context of this job, unless it has its own.
     ///
     /// # Errors
     /// See [`enqueue_many`](crate::enqueue_many).
-    pub async fn enqueue(&mut self, job: NewJob) -> Result<Enqueued, Error> {
+    pub async fn enqueue(&mut self, mut job: NewJob) -> Result<Enqueued, Error> {
         let queue = job.queue;
+        self.carry_on(&mut job);
         let stored = enqueue_many(&mut self.tx, vec![job]).await?;
         self.to_wake.push(queue);
         stored.into_iter().next().ok_or(Error::LeaseLost)
+    }
+
+    /// Stores a batch of follow-up jobs in this transaction and wakes their queues after the commit. Its jobs carry on
+    /// this one's request id and trace, as with [`enqueue`](Self::enqueue).
+    ///
+    /// # Errors
+    /// See [`enqueue_batch`].
+    pub async fn enqueue_batch(&mut self, mut batch: NewBatch) -> Result<EnqueuedBatch, Error> {
+        if batch.request_id.is_none() {
+            batch.request_id.clone_from(&self.request_id);
+        }
+        batch.jobs_mut().for_each(|job| self.carry_on(job));
+        let stored = enqueue_batch(&mut self.tx, batch).await?;
+        self.to_wake.extend(&stored.queues);
+        Ok(stored)
+    }
+
+    /// Adds children to a batch in this transaction, such as the one that this job belongs to, and wakes their queues
+    /// after the commit. `None`, with nothing stored, when the batch takes no more.
+    ///
+    /// # Errors
+    /// See [`add_to_batch`].
+    pub async fn add_to_batch(
+        &mut self,
+        tenant: TenantId,
+        batch: BatchId,
+        mut children: Vec<NewJob>,
+    ) -> Result<Option<Vec<Enqueued>>, Error> {
+        children.iter_mut().for_each(|job| self.carry_on(job));
+        self.to_wake.extend(queues_of(&children));
+        add_to_batch(&mut self.tx, tenant, batch, children).await
+    }
+
+    /// Gives a follow-up job what it shares with this one.
+    fn carry_on(&self, job: &mut NewJob) {
+        if job.request_id.is_none() {
+            job.request_id.clone_from(&self.request_id);
+        }
+        job.traceparent.get_or_insert_with(|| self.trace.to_string());
     }
 
     /// Commits the business rows; the job goes on.
@@ -136,13 +218,10 @@ impl JobTx {
     /// # Errors
     /// [`Error::Database`].
     pub async fn done(mut self, result: Option<Value>, about: Option<Uuid>) -> Result<Outcome, Error> {
-        let ending = [Ending { subject: about, ..Ending::by(self.key, End::Completed(result)) }];
-        if self.awaited {
-            let ended = end_jobs(&mut self.tx, &ending).await?;
-            self.to_wake.extend(ended.released);
-        } else {
-            end_unawaited(&mut self.tx, &ending).await?;
-        }
+        let end = End::Completed(result);
+        let ended =
+            end_jobs(&mut self.tx, &[Ending { subject: about, ..Ending::by(self.key, &end) }]).await?;
+        self.to_wake.extend(ended.released);
         let waker = self.waker.clone();
         let outcome = self.finish().await?;
         waker.job_ended();
@@ -182,7 +261,8 @@ impl JobTx {
         }
         // Whoever ends `other` locks its row first, so from here on either it is gone or its end sees us.
         let target = sqlx::query!(
-            "select awaited, (state = 'waiting' and shares_end) as \"is_sharer!\"
+            "select awaited, (state = 'waiting' and shares_end) as \"is_sharer!\",
+                    state in ('ready', 'scheduled') as \"is_queued!\", share_id, queue, kind, key
              from jobs where tenant_id = $1 and id = $2 for key share",
             tenant.uuid(),
             other.uuid(),
@@ -202,6 +282,9 @@ impl JobTx {
             .execute(&mut *self.tx)
             .await?;
         }
+        if target.is_queued && target.share_id != self.share.uuid() {
+            self.carry(tenant, other, &target.queue, &target.kind, target.key.as_deref()).await?;
+        }
         sqlx::query!(
             "update jobs
              set state = 'waiting', waiting_on = $3, waiting_on_tenant = $4, shares_end = true,
@@ -217,6 +300,32 @@ impl JobTx {
         self.finish().await.map(Some)
     }
 
+    /// Takes a queued job that this one will wait for into its own share of the workers, when it would come first
+    /// there: who asks for what a tenant with a million jobs has asked for does not wait behind them.
+    async fn carry(
+        &mut self,
+        tenant: TenantId,
+        other: JobId,
+        queue: &str,
+        kind: &str,
+        key: Option<&str>,
+    ) -> Result<(), Error> {
+        let Ok(queue) = queue.parse::<Queue>() else { return Ok(()) };
+        sqlx::query!(
+            "update jobs
+             set share_id = $3, lane = $4
+             where tenant_id = $1 and id = $2 and state in ('ready', 'scheduled')
+               and not exists (select from jobs where lane = $4 and state = 'ready')",
+            tenant.uuid(),
+            other.uuid(),
+            self.share.uuid(),
+            lane(queue, self.share, kind, key),
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
     async fn finish(self) -> Result<Outcome, Error> {
         self.commit().await?;
         Ok(Outcome::Settled(Settled(())))
@@ -224,15 +333,15 @@ impl JobTx {
 }
 
 impl Deref for JobTx {
-    type Target = PgConnection;
+    type Target = Connection;
 
-    fn deref(&self) -> &PgConnection {
+    fn deref(&self) -> &Connection {
         &self.tx
     }
 }
 
 impl DerefMut for JobTx {
-    fn deref_mut(&mut self) -> &mut PgConnection {
+    fn deref_mut(&mut self) -> &mut Connection {
         &mut self.tx
     }
 }

@@ -4,49 +4,77 @@
 //! worker that lost its lease changes nothing; jobs are stored in the caller's transaction; attempts and
 //! takings-back are bounded; nobody waits for a job that is gone. Only this crate knows how jobs are stored.
 //!
-//! ```text
-//!            enqueue              claim (token + 1)            end (done, failed, cancelled)
-//!   (none) ──────────► ready ───────────────────────► running ───────────────────────────────► jobs_finished
-//!      │                ▲ ▲ ▲                           │ │ │ │                                      ▲
-//!      │                │ │ └── retry, snooze, release ─┘ │ │ │ unknown kind                         │
-//!      │                │ └──── lease ran out ────────────┘ │ └────────► parked ── a worker knows it ─► ready
-//!      │ waits for      │                                   │ shares another job's end
-//!      └──────────────► waiting ◄───────────────────────────┘
-//!                         └── the other ended: ready, or ended with it ──────────────────────────────┘
-//! ```
+//! docs/QUEUE.md draws the states and names the test that shows each guarantee.
 
 mod backoff;
+mod batches;
 mod cancel;
-mod claim;
+mod controls;
+mod dead_letters;
+mod depths;
 mod end;
 mod enqueue;
 mod error;
 mod estimate;
+pub mod fair_share;
 mod job;
+mod lane;
+mod leader;
 mod lease;
+pub mod limits;
 mod maintenance;
 mod new_job;
 mod outcome;
 mod process;
+mod progress;
 mod read;
+mod redrive;
+mod retention;
+mod row_id;
 mod settle;
+mod tenants;
+mod turn;
+mod upkeep;
 mod wake;
 mod watch;
 
 pub use backoff::Backoff;
-pub use cancel::{Cancelled, Redriven, cancel, redrive};
-pub use claim::{Claimed, LeaseKey, claim};
+pub use batches::{
+    BatchRecord, CancelledBatch, EnqueuedBatch, NewBatch, Recounted, add_to_batch, batch, cancel_batch,
+    enqueue_batch, prune_batches, recount_batches,
+};
+pub use cancel::{Cancelled, cancel};
+pub use controls::{Pause, Scope, pause, pauses, resume, running};
+pub use dead_letters::{
+    DeadFilter, DeadGroup, DeadJob, DeadLetters, Redrive, RedriveChunk, RedriveRate, RedrivenJob, dead_jobs,
+    dead_letters,
+};
+pub use depths::{DEPTH_MAX, Depth, depths};
 pub use end::End;
 pub use enqueue::{Enqueued, enqueue, enqueue_many, queues_of};
 pub use error::Error;
 pub use estimate::usual_duration;
-pub use job::{Job, Policy, Queue, UnknownQueue};
+pub use fair_share::Shares;
+pub use job::{Job, LimitUse, Marked, Policy, Queue, UnknownQueue};
+pub use leader::{Term, lead, lease_of_leader, resign};
 pub use lease::{JobTx, Lease};
-pub use maintenance::{Pruned, Swept, TAKEN_BACK_MAX, prune, sweep, unpark};
-pub use new_job::NewJob;
-pub use outcome::{CANCELLED, Failure, INTERNAL_ERROR, JobError, Outcome, Settled, TIMEOUT, WORKER_LOST};
-pub use process::{Heartbeat, ProcessInfo, heartbeat, register, unregister};
+pub use maintenance::{Swept, TAKEN_BACK_MAX, expire, sweep, unpark};
+pub use new_job::{NewJob, open_args};
+pub use outcome::{
+    CANCELLED, DEADLINE_EXCEEDED, Failure, INTERNAL_ERROR, JobError, Outcome, Settled, TIMEOUT, WORKER_LOST,
+};
+pub use process::{Heartbeat, ProcessInfo, forgotten, heartbeat, register, unregister};
+pub use progress::{Progress, ProgressReport, write_progress};
 pub use read::{AttemptError, JobRecord, JobStatus, ListFilter, find, get, list};
-pub use settle::{Acknowledgement, SettledBatch, Settlement, settle};
+pub use redrive::{Redriven, redrive};
+pub use retention::{PartitionsDropped, Pruned, drop_partitions, make_partitions, prune, remove_keys};
+pub use row_id::RowId;
+pub use settle::{Acknowledgement, SettledBatch, Settlement, claim, settle};
+pub use tenants::{TenantShare, set_tenant, tenant_share};
+pub use turn::{Claimed, LeaseKey, Turn, TurnAnswer, turn};
+pub use upkeep::{
+    IndexBounds, OldTransaction, Reindexed, TABLES, TableState, VacuumBounds, Vacuumed, Vacuums,
+    oldest_transaction, reindex, table_states, vacuum,
+};
 pub use wake::{COALESCE, Waker};
 pub use watch::Watcher;

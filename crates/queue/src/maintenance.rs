@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use db::{Connection, Pool};
 use kernel::ids::{JobId, TenantId};
+use rand::seq::SliceRandom;
 use serde_json::{Value, json};
-use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
+use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use crate::{
-    End, Error, Failure, Queue, WORKER_LOST,
+    DEADLINE_EXCEEDED, End, Error, Failure, Queue, WORKER_LOST,
     end::{Ending, end_jobs},
 };
 
@@ -35,16 +37,24 @@ pub struct Swept {
 ///
 /// # Errors
 /// [`Error::Database`]; the next sweep does the rest.
-pub async fn sweep(pool: &PgPool, lease: Duration) -> Result<Swept, Error> {
+pub async fn sweep(pool: &Pool, lease: Duration) -> Result<Swept, Error> {
     let mut swept = Swept::default();
+    if !anybody_lost(pool, lease).await? {
+        return Ok(swept);
+    }
     loop {
         let mut tx = db::begin(pool).await?;
+        pin_plans(&mut tx).await?;
         let processes_lost = forget_dead(&mut tx, lease).await?;
         let (found, orphans) = lock_orphans(&mut tx).await?;
         let (lost, back): (Vec<_>, Vec<_>) =
             orphans.into_iter().partition(|orphan| orphan.taken_back + 1 >= TAKEN_BACK_MAX);
         let taken_back = take_back(&mut tx, &back).await?;
-        let endings: Vec<Ending> = lost.iter().map(Orphan::ending).collect();
+        let message = format!("given up: {TAKEN_BACK_MAX} workers in a row died while they ran it");
+        let end = End::Failed(Failure { code: WORKER_LOST.into(), message });
+        let entries: Vec<Value> = lost.iter().map(Orphan::entry).collect();
+        let endings: Vec<Ending<'_>> =
+            lost.iter().zip(&entries).map(|(orphan, entry)| orphan.ending(&end, entry)).collect();
         let ended = end_jobs(&mut tx, &endings).await?;
         tx.commit().await?;
 
@@ -59,6 +69,14 @@ pub async fn sweep(pool: &PgPool, lease: Duration) -> Result<Swept, Error> {
             return Ok(swept);
         }
     }
+}
+
+/// Whether there is anything to do, which is rare: in one statement that takes no lock.
+async fn anybody_lost(pool: &Pool, lease: Duration) -> Result<bool, Error> {
+    let lost = sqlx::query_scalar!(r#"select job_anybody_lost($1::interval) as "is!""#, interval(lease))
+        .fetch_one(pool)
+        .await?;
+    Ok(lost)
 }
 
 /// A running job whose owner is gone.
@@ -80,20 +98,32 @@ impl Orphan {
         })
     }
 
-    fn ending(&self) -> Ending {
-        let message = format!("given up: {TAKEN_BACK_MAX} workers in a row died while they ran it");
+    fn ending<'a>(&self, end: &'a End, entry: &'a Value) -> Ending<'a> {
         Ending {
             tenant: TenantId::from_uuid(self.tenant_id),
             job: JobId::from_uuid(self.id),
+            row: None,
             token: Some(self.lease_token),
-            end: End::Failed(Failure { code: WORKER_LOST.into(), message }),
-            entry: Some(self.entry()),
+            end,
+            entry: Some(entry),
             subject: None,
         }
     }
 }
 
-async fn forget_dead(conn: &mut PgConnection, lease: Duration) -> Result<u64, Error> {
+/// Leaves the planner one sensible plan for each statement of this transaction, whatever the statistics say: the queue
+/// may have grown by millions since they were taken.
+async fn pin_plans(conn: &mut Connection) -> Result<(), Error> {
+    sqlx::query!(
+        "select set_config(name, 'off', true)
+         from unnest(array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin']) as name"
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(())
+}
+
+async fn forget_dead(conn: &mut Connection, lease: Duration) -> Result<u64, Error> {
     let forgotten = sqlx::query!(
         "delete from worker_processes
          where id in (
@@ -108,13 +138,18 @@ async fn forget_dead(conn: &mut PgConnection, lease: Duration) -> Result<u64, Er
 }
 
 /// Locks orphans, and answers how many were found and those that still are.
-async fn lock_orphans(conn: &mut PgConnection) -> Result<(usize, Vec<Orphan>), Error> {
+async fn lock_orphans(conn: &mut Connection) -> Result<(usize, Vec<Orphan>), Error> {
     let locked = sqlx::query!(
-        "select j.tenant_id, j.id
-         from jobs j
-         where j.state = 'running'
-           and not exists (select from worker_processes p where p.id = j.leased_by)
-         order by j.tenant_id, j.id
+        // Found apart, or the planner might look for them in the order of the primary key, among all jobs.
+        "with orphans as materialized (
+             select tenant_id, id from jobs
+             where state = 'running'
+               and not exists (select from worker_processes p where p.id = jobs.leased_by)
+         )
+         select j.tenant_id, j.id
+         from orphans o
+         join jobs j on j.tenant_id = o.tenant_id and j.id = o.id
+         order by o.tenant_id, o.id
          limit $1
          for update of j skip locked",
         i64::try_from(ORPHANS_MAX).unwrap_or(i64::MAX),
@@ -129,7 +164,8 @@ async fn lock_orphans(conn: &mut PgConnection) -> Result<(usize, Vec<Orphan>), E
         "select j.tenant_id, j.id, j.queue, j.lease_token, j.taken_back, j.leased_by
          from jobs j
          join unnest($1::uuid[], $2::uuid[]) as i (tenant_id, id) using (tenant_id, id)
-         where j.state = 'running'
+         -- That is, running: but by this nobody looks through all that run, once for each.
+         where j.leased_by is not null
            and not exists (select from worker_processes p where p.id = j.leased_by)",
         &tenants,
         &ids,
@@ -139,34 +175,106 @@ async fn lock_orphans(conn: &mut PgConnection) -> Result<(usize, Vec<Orphan>), E
     Ok((locked.len(), orphans))
 }
 
+/// The time between jobs one of which may have killed its worker, so that the others are done before it is its turn.
+const SUSPECTS_APART_MS: i64 = 1_000;
+/// The longest that such a job waits.
+const SUSPECTS_WAIT_MAX_MS: i64 = 60_000;
+
+/// How long each orphan waits before it runs again. Jobs that shared a dying worker would be claimed together again, and
+/// die together: the third time, those that did nothing would be given up with the one that did. So from the second
+/// time on they run one after another, in no particular order.
+fn delays_ms(orphans: &[Orphan]) -> Vec<i64> {
+    let is_suspect = |orphan: &Orphan| orphan.taken_back + 2 >= TAKEN_BACK_MAX;
+    let suspects =
+        i64::try_from(orphans.iter().filter(|orphan| is_suspect(orphan)).count()).unwrap_or(i64::MAX);
+    let apart_ms = SUSPECTS_APART_MS.min(SUSPECTS_WAIT_MAX_MS / suspects.max(1));
+    let mut turns: Vec<i64> = (0..suspects).collect();
+    turns.shuffle(&mut rand::rng());
+    let delay = |orphan| if is_suspect(orphan) { turns.pop().unwrap_or_default() * apart_ms } else { 0 };
+    orphans.iter().map(delay).collect()
+}
+
 /// Makes locked orphans ready. The attempt that died does not count: takings-back have a bound of their own.
-async fn take_back(conn: &mut PgConnection, orphans: &[Orphan]) -> Result<u64, Error> {
+async fn take_back(conn: &mut Connection, orphans: &[Orphan]) -> Result<u64, Error> {
     let tenants: Vec<_> = orphans.iter().map(|orphan| orphan.tenant_id).collect();
     let ids: Vec<_> = orphans.iter().map(|orphan| orphan.id).collect();
     let entries: Vec<_> = orphans.iter().map(Orphan::entry).collect();
+    let delays_ms = delays_ms(orphans);
     let taken = sqlx::query!(
         "update jobs j
-         set state = 'ready', run_at = now(), attempt = greatest(j.attempt - 1, 0),
+         set state = case when i.delay_ms > 0 then 'scheduled' else 'ready' end::job_state,
+             run_at = now() + i.delay_ms * interval '1 millisecond', attempt = greatest(j.attempt - 1, 0),
              taken_back = j.taken_back + 1, leased_by = null, leased_at = null,
-             errors = j.errors || jsonb_build_array(
-                 i.entry || jsonb_build_object('at', now(), 'attempt', j.attempt)
-             )
-         from unnest($1::uuid[], $2::uuid[], $3::jsonb[]) as i (tenant_id, id, entry)
+             errors = job_errors(j.errors, i.entry || jsonb_build_object('at', now(), 'attempt', j.attempt))
+         from unnest($1::uuid[], $2::uuid[], $3::jsonb[], $4::bigint[]) as i (tenant_id, id, entry, delay_ms)
          where j.tenant_id = i.tenant_id and j.id = i.id",
         &tenants,
         &ids,
         &entries,
+        &delays_ms,
     )
     .execute(conn)
     .await?;
     Ok(taken.rows_affected())
 }
 
+/// Jobs ended in one transaction.
+const EXPIRED_MAX: i64 = 500;
+
+/// Ends jobs whose deadline has passed and that no worker holds; those that run are ended by their worker. Answers
+/// how many, and the queues in which jobs became ready.
+///
+/// # Errors
+/// [`Error::Database`]; the next call does the rest.
+pub async fn expire(pool: &Pool) -> Result<(usize, Vec<Queue>), Error> {
+    let failure = Failure { code: DEADLINE_EXCEEDED.into(), message: "not done by its deadline".into() };
+    let end = End::Failed(failure);
+    let (mut expired, mut released) = (0, Vec::new());
+    loop {
+        // Nearly always nobody is late: no transaction to find that out.
+        let any = sqlx::query_scalar!(r#"select job_anybody_late() as "is!""#).fetch_one(pool).await?;
+        if !any {
+            return Ok((expired, released));
+        }
+        let mut tx = db::begin(pool).await?;
+        pin_plans(&mut tx).await?;
+        let late = sqlx::query!(
+            "select tenant_id, id from jobs
+             where deadline_at <= now() and leased_by is null
+             order by deadline_at
+             limit $1
+             for update skip locked",
+            EXPIRED_MAX,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let endings: Vec<Ending<'_>> = late
+            .iter()
+            .map(|row| Ending {
+                tenant: TenantId::from_uuid(row.tenant_id),
+                job: JobId::from_uuid(row.id),
+                row: None,
+                token: None,
+                end: &end,
+                entry: None,
+                subject: None,
+            })
+            .collect();
+        let ended = end_jobs(&mut tx, &endings).await?;
+        tx.commit().await?;
+        expired += ended.jobs.len();
+        released.extend(ended.released);
+        if ended.jobs.is_empty() {
+            return Ok((expired, released));
+        }
+    }
+}
+
 /// Makes parked jobs of these kinds ready: a worker that knows them has come.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub async fn unpark(pool: &PgPool, kinds: &[&str]) -> Result<u64, Error> {
+pub async fn unpark(pool: &Pool, kinds: &[&str]) -> Result<u64, Error> {
     let unparked = sqlx::query!(
         "update jobs set state = 'ready', run_at = now() where state = 'parked' and kind = any($1)",
         kinds as &[&str],
@@ -176,53 +284,7 @@ pub async fn unpark(pool: &PgPool, kinds: &[&str]) -> Result<u64, Error> {
     Ok(unparked.rows_affected())
 }
 
-/// What pruning removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pruned {
-    /// Weekly partitions of history created ahead of need.
-    pub partitions_created: u32,
-    /// Weekly partitions dropped.
-    pub partitions_dropped: i32,
-    /// Unique keys that outlived their holder and their time.
-    pub keys_removed: u64,
-}
-
-/// Creates the partitions of the coming weeks and drops those older than `retention`.
-///
-/// # Errors
-/// [`Error::Database`].
-pub async fn prune(pool: &PgPool, retention: Duration) -> Result<Pruned, Error> {
-    let mut tx = db::begin(pool).await?;
-    // A partition cannot be attached or dropped under a reader: give way to it rather than block all others.
-    sqlx::query!("select set_config('lock_timeout', '5s', true)").fetch_one(&mut *tx).await?;
-    let created = sqlx::query_scalar!(
-        r#"select count(*) filter (where create_jobs_finished_partition(now() + n * interval '7 days')) as "n!"
-           from generate_series(0, 4) as n"#
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    let dropped = sqlx::query_scalar!(
-        r#"select drop_jobs_finished_before(now() - $1::interval) as "n!""#,
-        interval(retention)
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    let keys_removed = sqlx::query!(
-        "delete from job_unique_keys k
-         where k.held_until <= now()
-           and not exists (select from jobs j where j.tenant_id = k.tenant_id and j.id = k.job_id)"
-    )
-    .execute(pool)
-    .await?
-    .rows_affected();
-    Ok(Pruned {
-        partitions_created: u32::try_from(created).unwrap_or(u32::MAX),
-        partitions_dropped: dropped,
-        keys_removed,
-    })
-}
-
-fn interval(duration: Duration) -> PgInterval {
+/// As PostgreSQL takes it.
+pub(crate) fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }

@@ -122,6 +122,8 @@ pub const INTERNAL_ERROR: &str = "INTERNAL_ERROR";
 pub const CANCELLED: &str = "CANCELLED";
 /// The code of jobs whose workers died again and again.
 pub const WORKER_LOST: &str = "WORKER_LOST";
+/// The code of jobs that were not done by their deadline.
+pub const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
 /// The code of attempts that outlived their policy's timeout.
 pub const TIMEOUT: &str = "TIMEOUT";
 

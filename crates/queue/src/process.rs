@@ -1,11 +1,16 @@
 //! Worker processes: leases belong to one start of a process, never to a host name, and live as long as its
 //! heartbeat. A process restarted under the same name is another owner.
 
+use std::time::Duration;
+
+use db::{Connection, Pool};
 use kernel::ids::{JobId, TenantId};
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{Error, LeaseKey, Queue};
+
+/// Which version a process runs, for operators: all crates of the binary have one.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Who a process is, for operators.
 #[derive(Debug, Clone)]
@@ -22,15 +27,16 @@ pub struct ProcessInfo {
 ///
 /// # Errors
 /// [`Error::Database`].
-pub async fn register(pool: &PgPool, info: &ProcessInfo) -> Result<Uuid, Error> {
+pub async fn register(pool: &Pool, info: &ProcessInfo) -> Result<Uuid, Error> {
     let id = Uuid::now_v7();
     let queues: Vec<&str> = info.queues.iter().map(|queue| queue.as_str()).collect();
     sqlx::query!(
-        "insert into worker_processes (id, host, pid, queues) values ($1, $2, $3, $4)",
+        "insert into worker_processes (id, host, pid, queues, version) values ($1, $2, $3, $4, $5)",
         id,
         info.host,
         i32::try_from(info.pid).unwrap_or_default(),
         &queues as &[&str],
+        VERSION,
     )
     .execute(pool)
     .await?;
@@ -53,7 +59,7 @@ pub enum Heartbeat {
 ///
 /// # Errors
 /// [`Error::Database`]; the leases then still run out at their time.
-pub async fn heartbeat(pool: &PgPool, process: Uuid, draining: bool) -> Result<Heartbeat, Error> {
+pub async fn heartbeat(pool: &Pool, process: Uuid, draining: bool) -> Result<Heartbeat, Error> {
     let renewed = sqlx::query!(
         "update worker_processes set heartbeat_at = now(), draining = $2 where id = $1",
         process,
@@ -84,7 +90,35 @@ pub async fn heartbeat(pool: &PgPool, process: Uuid, draining: bool) -> Result<H
 ///
 /// # Errors
 /// [`Error::Database`]; the row then goes with the next sweep.
-pub async fn unregister(conn: &mut PgConnection, process: Uuid) -> Result<(), Error> {
+pub async fn unregister(conn: &mut Connection, process: Uuid) -> Result<(), Error> {
     sqlx::query!("delete from worker_processes where id = $1", process).execute(conn).await?;
     Ok(())
+}
+
+/// Gives back jobs that are leased to a process without its knowing: a claim whose answer was lost. `held` are the
+/// jobs it knows of; claims younger than `age_min` may still be on their way to it. Answers the queues of what was given
+/// back.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn forgotten(
+    pool: &Pool,
+    process: Uuid,
+    held: &[JobId],
+    age_min: Duration,
+) -> Result<Vec<Queue>, Error> {
+    let held: Vec<Uuid> = held.iter().map(|job| job.uuid()).collect();
+    let queues = sqlx::query_scalar!(
+        "update jobs
+         set state = 'ready', run_at = now(), attempt = attempt - 1, leased_by = null, leased_at = null
+         where leased_by = $1 and state = 'running' and leased_at < now() - $2 * interval '1 millisecond'
+           and id <> all($3)
+         returning queue",
+        process,
+        age_min.as_millis() as f64,
+        &held,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(crate::turn::queues(&queues))
 }

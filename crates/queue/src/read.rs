@@ -3,13 +3,16 @@
 use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use kernel::ids::{JobId, TenantId};
+use db::Connection;
+use kernel::{
+    ids::{JobId, TenantId},
+    trace::TraceParent,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Error, Failure};
+use crate::{Error, Failure, Progress};
 
 /// A job's state as its owner sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,8 +92,12 @@ pub struct JobRecord {
     pub attempts_max: i16,
     /// How often it was taken back from a dead worker.
     pub taken_back: i16,
-    /// Its arguments.
+    /// Its arguments; marked fields are blotted out.
     pub args: Value,
+    /// What its handler said last of how far it is, while it is live.
+    pub progress: Option<Progress>,
+    /// The W3C trace context of the request that asked for it.
+    pub traceparent: Option<String>,
     /// What it gave, when completed.
     pub result: Option<Value>,
     /// Why it failed or was cancelled.
@@ -109,6 +116,19 @@ pub struct JobRecord {
     pub run_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl JobRecord {
+    /// The trace that it is in: its asker's, else one that follows from it, as for its attempts.
+    #[must_use]
+    pub fn trace(&self) -> TraceParent {
+        trace_of(self.id, self.traceparent.as_deref())
+    }
+}
+
+/// What is stored is read as carefully as what comes from outside: another version may have stored it.
+pub(crate) fn trace_of(job: JobId, stored: Option<&str>) -> TraceParent {
+    stored.and_then(TraceParent::parse).unwrap_or_else(|| TraceParent::of(job.uuid()))
 }
 
 /// One failed attempt, or one worker lost.
@@ -152,7 +172,7 @@ pub struct ListFilter {
 ///
 /// # Errors
 /// [`Error::Database`].
-pub async fn get(conn: &mut PgConnection, tenant: TenantId, id: JobId) -> Result<Option<JobRecord>, Error> {
+pub async fn get(conn: &mut Connection, tenant: TenantId, id: JobId) -> Result<Option<JobRecord>, Error> {
     find(conn, &[tenant], id).await
 }
 
@@ -161,7 +181,7 @@ pub async fn get(conn: &mut PgConnection, tenant: TenantId, id: JobId) -> Result
 /// # Errors
 /// [`Error::Database`].
 pub async fn find(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenants: &[TenantId],
     id: JobId,
 ) -> Result<Option<JobRecord>, Error> {
@@ -174,7 +194,7 @@ pub async fn find(
 ///
 /// # Errors
 /// [`Error::Database`].
-pub async fn list(conn: &mut PgConnection, filter: &ListFilter, limit: i64) -> Result<Vec<JobRecord>, Error> {
+pub async fn list(conn: &mut Connection, filter: &ListFilter, limit: i64) -> Result<Vec<JobRecord>, Error> {
     let rows = sqlx::query_file_as!(
         Row,
         "src/list.sql",
@@ -206,10 +226,13 @@ struct Row {
     started_at: Option<DateTime<Utc>>,
     run_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
-    args: Value,
-    result: Option<Value>,
+    args: String,
+    redact: Option<Vec<String>>,
+    progress: Option<Value>,
+    traceparent: Option<String>,
+    result: Option<String>,
     error: Option<Value>,
-    errors: Value,
+    errors: Option<Value>,
 }
 
 impl Row {
@@ -223,10 +246,13 @@ impl Row {
             attempts: self.attempt,
             attempts_max: self.attempts_max,
             taken_back: self.taken_back,
-            args: self.args,
-            result: self.result,
+            args: shown(&self.args, self.redact.as_deref().unwrap_or_default()),
+            progress: self.progress.and_then(|progress| serde_json::from_value(progress).ok()),
+            traceparent: self.traceparent,
+            // Deeper than serde reads, perhaps: then its text, rather than nothing.
+            result: self.result.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text))),
             failure: self.error.and_then(|error| serde_json::from_value(error).ok()),
-            errors: serde_json::from_value(self.errors).unwrap_or_default(),
+            errors: self.errors.and_then(|errors| serde_json::from_value(errors).ok()).unwrap_or_default(),
             subject: self.subject_id,
             request_id: self.request_id,
             created_at: self.created_at,
@@ -235,4 +261,17 @@ impl Row {
             finished_at: self.finished_at,
         }
     }
+}
+
+/// Arguments as they are shown: fields that the kind marked are blotted out.
+fn shown(args: &str, redact: &[String]) -> Value {
+    let mut args: Value = serde_json::from_str(args).unwrap_or_default();
+    if let Some(fields) = args.as_object_mut() {
+        for name in redact {
+            if let Some(field) = fields.get_mut(name) {
+                *field = "[redacted]".into();
+            }
+        }
+    }
+    args
 }

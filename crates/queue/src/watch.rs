@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
+use db::Pool;
 use kernel::ids::{JobId, TenantId};
-use sqlx::PgPool;
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
@@ -53,7 +53,7 @@ impl Watcher {
     }
 
     /// Looks at awaited jobs until it is dropped. Run it in a task of its own, once per process.
-    pub async fn run(self, pool: PgPool, waker: Waker) {
+    pub async fn run(self, pool: Pool, waker: Waker) {
         loop {
             let (tenants, jobs) = self.awaited();
             if jobs.is_empty() {
@@ -94,7 +94,7 @@ impl Watcher {
     }
 }
 
-async fn ended_among(pool: &PgPool, tenants: &[Uuid], jobs: &[Uuid]) -> Result<Vec<JobKey>, Error> {
+async fn ended_among(pool: &Pool, tenants: &[Uuid], jobs: &[Uuid]) -> Result<Vec<JobKey>, Error> {
     let rows = sqlx::query!(
         r#"select i.tenant_id as "tenant_id!", i.id as "id!"
            from unnest($1::uuid[], $2::uuid[]) as i (tenant_id, id)

@@ -1,0 +1,147 @@
+//! Calling a batch off.
+
+use std::time::Duration;
+
+use db::Pool;
+use kernel::ids::{BatchId, JobId, TenantId};
+
+use crate::{
+    CANCELLED, End, Error, Failure, Queue,
+    end::{Ending, end_jobs},
+};
+
+/// Children ended, or asked to stop, in one transaction.
+const CHUNK_MAX: i64 = 1_000;
+/// How often we look again for children that were locked when we looked: a claim has them for milliseconds, a
+/// handler's transaction for longer.
+const LOOKS_MAX: u8 = 25;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// What calling a batch off came to, so far.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct CancelledBatch {
+    /// Children that no worker held: they are cancelled.
+    pub cancelled: u64,
+    /// Children that run: their workers stop them within a heartbeat.
+    pub asked: u64,
+    /// Children that others had locked all the while: the reconciler comes back for them.
+    pub left: bool,
+    /// Queues to wake.
+    pub released: Vec<Queue>,
+}
+
+/// Calls a batch off: children that no worker holds are cancelled, those that run are asked to stop, and none can be
+/// added any more. The completion job runs as usual when the last has ended. `None` when there is no open batch
+/// of this id.
+///
+/// It works in chunks, each a transaction of its own, and may be repeated. Once the first is committed the whole
+/// will be done: [`recount_batches`](super::recount_batches) goes on where this was interrupted.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn cancel_batch(
+    pool: &Pool,
+    tenant: TenantId,
+    id: BatchId,
+    by: &str,
+) -> Result<Option<CancelledBatch>, Error> {
+    let open = sqlx::query_scalar!(
+        r#"update job_batches set cancelled_by = coalesce(cancelled_by, $3)
+           where tenant_id = $1 and id = $2 and finished_at is null
+           returning cancelled_by as "by!""#,
+        tenant.uuid(),
+        id.uuid(),
+        by,
+    )
+    .fetch_optional(pool)
+    .await?;
+    match open {
+        Some(by) => cancel_children(pool, id, &by).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Cancels what is left of a batch that is marked as called off.
+pub(super) async fn cancel_children(pool: &Pool, id: BatchId, by: &str) -> Result<CancelledBatch, Error> {
+    let mut all = CancelledBatch::default();
+    let mut looks = 0;
+    loop {
+        let (cancelled, released) = cancel_chunk(pool, id, by).await?;
+        let asked = ask_chunk(pool, id).await?;
+        all.cancelled += cancelled;
+        all.asked += asked;
+        all.released.extend(released);
+        if cancelled + asked > 0 {
+            looks = 0;
+            continue;
+        }
+        // Whoever is asked to stop stays asked, wherever its row goes from here.
+        all.left = sqlx::query_scalar!(
+            r#"select exists (select from jobs where batch_id = $1 and not cancel_requested) as "left!""#,
+            id.uuid(),
+        )
+        .fetch_one(pool)
+        .await?;
+        looks += 1;
+        if !all.left || looks >= LOOKS_MAX {
+            all.released.sort_unstable();
+            all.released.dedup();
+            return Ok(all);
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    }
+}
+
+/// Ends some children that nobody holds.
+async fn cancel_chunk(pool: &Pool, id: BatchId, by: &str) -> Result<(u64, Vec<Queue>), Error> {
+    let mut tx = db::begin(pool).await?;
+    // In no order: whoever skips what is locked waits for nobody.
+    let free = sqlx::query!(
+        "select tenant_id, id from jobs where batch_id = $1 and leased_by is null
+         limit $2
+         for update skip locked",
+        id.uuid(),
+        CHUNK_MAX,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    if free.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    let end = End::Cancelled(Failure { code: CANCELLED.into(), message: format!("cancelled by {by}") });
+    let endings: Vec<Ending<'_>> = free
+        .iter()
+        .map(|row| Ending {
+            tenant: TenantId::from_uuid(row.tenant_id),
+            job: JobId::from_uuid(row.id),
+            row: None,
+            token: None,
+            end: &end,
+            entry: None,
+            subject: None,
+        })
+        .collect();
+    let ended = end_jobs(&mut tx, &endings).await?;
+    tx.commit().await?;
+    Ok((ended.jobs.len() as u64, ended.released))
+}
+
+/// Asks some children that run to stop. It locks jobs alone, and never waits: a handler's transaction may take long.
+async fn ask_chunk(pool: &Pool, id: BatchId) -> Result<u64, Error> {
+    let asked = sqlx::query!(
+        "update jobs j
+         set cancel_requested = true
+         from (
+             select tenant_id, id from jobs
+             where batch_id = $1 and leased_by is not null and not cancel_requested
+             limit $2
+             for update skip locked
+         ) as r
+         where j.tenant_id = r.tenant_id and j.id = r.id",
+        id.uuid(),
+        CHUNK_MAX,
+    )
+    .execute(pool)
+    .await?;
+    Ok(asked.rows_affected())
+}

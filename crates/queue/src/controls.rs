@@ -1,0 +1,100 @@
+//! Pausing, resuming and draining queues and kinds. The next claim sees it: every claim asks.
+
+use db::{Connection, Pool};
+
+use crate::{Error, Queue};
+
+/// A queue, or the jobs of one kind in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// The queue.
+    pub queue: Queue,
+    /// One kind of its jobs; `None` is all of them.
+    pub kind: Option<String>,
+}
+
+/// Something that is paused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// The queue's name.
+    pub queue: String,
+    /// The kind, unless the whole queue is paused.
+    pub kind: Option<String>,
+    /// Who paused it.
+    pub by: String,
+    /// Since when, by the database's clock.
+    pub since: chrono::DateTime<chrono::Utc>,
+    /// Jobs of it that still run; a pause with none is drained.
+    pub running: i64,
+}
+
+/// No more jobs of the scope are claimed. Those that run go on; wait for [`running`] to be none to have it drained.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn pause(conn: &mut Connection, scope: &Scope, by: &str) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into job_pauses (queue, kind, paused_by) values ($1, $2, $3) on conflict do nothing",
+        scope.queue.as_str(),
+        scope.kind.as_deref().unwrap_or_default(),
+        by,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Jobs of the scope are claimed again; answers whether it was paused. Wake the queue after the commit.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn resume(conn: &mut Connection, scope: &Scope) -> Result<bool, Error> {
+    let removed = sqlx::query!(
+        "delete from job_pauses where queue = $1 and kind = $2",
+        scope.queue.as_str(),
+        scope.kind.as_deref().unwrap_or_default(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(removed.rows_affected() > 0)
+}
+
+/// How many jobs of the scope run now.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn running(pool: &Pool, scope: &Scope) -> Result<i64, Error> {
+    let running = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from jobs
+           where state = 'running' and queue = $1 and ($2::text is null or kind = $2)"#,
+        scope.queue.as_str(),
+        scope.kind,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(running)
+}
+
+/// Everything that is paused.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn pauses(pool: &Pool) -> Result<Vec<Pause>, Error> {
+    let rows = sqlx::query!(
+        r#"select p.queue, p.kind, p.paused_by, p.paused_at,
+               (select count(*) from jobs j
+                where j.state = 'running' and j.queue = p.queue and p.kind in ('', j.kind)) as "running!"
+           from job_pauses p
+           order by p.queue, p.kind"#
+    )
+    .fetch_all(pool)
+    .await?;
+    let pauses = rows.into_iter().map(|row| Pause {
+        queue: row.queue,
+        kind: Some(row.kind).filter(|kind| !kind.is_empty()),
+        by: row.paused_by,
+        since: row.paused_at,
+        running: row.running,
+    });
+    Ok(pauses.collect())
+}

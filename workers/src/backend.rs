@@ -1,5 +1,5 @@
-//! The apalis backend: it receives claimed jobs from the pump and hands them to the runtime. It never touches
-//! the database, so `poll_*` cannot fail and one slow query cannot stall a pool.
+//! The apalis backend: it receives claimed jobs from the pump, in batches, and hands them to the runtime. It never
+//! touches the database, so `poll_*` cannot fail and one slow query cannot stall a pool.
 
 use std::{
     convert::Infallible,
@@ -13,23 +13,21 @@ use apalis_core::{
 };
 use queue::Claimed;
 use tokio::sync::mpsc;
-
-use crate::acknowledge::{AcknowledgeLayer, Report};
+use tower::layer::util::Identity;
 
 #[derive(Debug)]
 pub(crate) struct PumpedBackend {
-    from_pump: mpsc::Receiver<Claimed>,
-    to_pump: mpsc::UnboundedSender<Report>,
+    from_pump: mpsc::UnboundedReceiver<Vec<Claimed>>,
 }
 
 impl PumpedBackend {
-    pub(crate) fn new(from_pump: mpsc::Receiver<Claimed>, to_pump: mpsc::UnboundedSender<Report>) -> Self {
-        Self { from_pump, to_pump }
+    pub(crate) fn new(from_pump: mpsc::UnboundedReceiver<Vec<Claimed>>) -> Self {
+        Self { from_pump }
     }
 }
 
 impl Backend for PumpedBackend {
-    type Task = Task<Claimed>;
+    type Task = Task<Vec<Claimed>>;
     type Error = Infallible;
 
     fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -42,9 +40,9 @@ impl Backend for PumpedBackend {
         &mut self,
         cx: &mut Context<'_>,
         worker: &WorkerContext,
-    ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
+    ) -> Poll<Option<Result<Task<Vec<Claimed>>, Infallible>>> {
         self.from_pump.poll_recv(cx).map(|claimed| match claimed {
-            Some(job) => Some(Ok(TaskBuilder::new(job).build())),
+            Some(jobs) => Some(Ok(TaskBuilder::new(jobs).build())),
             None => {
                 if let Err(error) = worker.stop() {
                     tracing::error!(%error, "the runtime of a pool cannot be stopped");
@@ -60,17 +58,17 @@ impl Backend for PumpedBackend {
 }
 
 impl BackendConfig for PumpedBackend {
-    type Args = Claimed;
+    type Args = Vec<Claimed>;
     type Id = RandomId;
     type Kind = Ephemeral;
     type Config = ();
-    type Layer = AcknowledgeLayer;
+    type Layer = Identity;
 
     fn config(&self) -> &() {
         &()
     }
 
-    fn middleware(&mut self, _: &mut WorkerContext) -> AcknowledgeLayer {
-        AcknowledgeLayer::new(self.to_pump.clone())
+    fn middleware(&mut self, _: &mut WorkerContext) -> Identity {
+        Identity::new()
     }
 }

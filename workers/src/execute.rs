@@ -1,34 +1,27 @@
-//! One attempt: the kind's handler, under its timeout, stoppable, with its answer turned into a verdict.
+//! Running what was claimed: each job in a task of its own, stoppable, with its answer turned into a report.
+//!
+//! The runtime is handed batches, as the pump claimed them, so that its cost is per batch; the jobs of a batch run
+//! beside each other and are reported one by one. A handler that blocks or panics harms only itself.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Instant,
 };
 
 use apalis_core::task::Task;
-use jobs::{Context, Entry, Services};
-use queue::{CANCELLED, Claimed, JobError, Lease, Outcome, TIMEOUT, Waker};
-use tokio::task::{JoinError, JoinHandle};
+use futures::FutureExt;
+use jobs::{Context, Entry, Services, Usage};
+use queue::{Claimed, Lease, LeaseKey, Waker};
+use tokio::{sync::oneshot, task::AbortHandle};
 use tower::Service;
 use tracing::Instrument;
 
-use crate::running::{Running, Stop};
-
-/// What became of an attempt, before it is written.
-#[derive(Debug)]
-pub(crate) enum Verdict {
-    /// The handler's answer.
-    Answered(Result<Outcome, JobError>),
-    /// The handler panicked.
-    Crashed(String),
-    /// The process ends; the job is to be given back.
-    GivenBack,
-    /// The lease is gone: nothing may be written.
-    Abandoned,
-    /// No handler here knows the kind.
-    UnknownKind,
-}
+use crate::{
+    report::Verdict,
+    running::{Running, Stop},
+};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Execute {
@@ -36,6 +29,33 @@ pub(crate) struct Execute {
     services: Arc<Services>,
     waker: Waker,
     running: Running,
+}
+
+/// Reports its job when it is dropped, however that comes about.
+struct Reporter {
+    running: Running,
+    lease: LeaseKey,
+    verdict: Option<Verdict>,
+    /// The batch is done when the last of its reporters is gone.
+    _of_batch: Arc<BatchDone>,
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.running.report(self.lease, self.verdict.take());
+    }
+}
+
+/// Says that a batch is done when it is dropped.
+struct BatchDone(Option<oneshot::Sender<()>>);
+
+impl Drop for BatchDone {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            // Not received: the runtime is gone.
+            let _ = done.send(());
+        }
+    }
 }
 
 impl Execute {
@@ -48,61 +68,93 @@ impl Execute {
         Self { kinds, services, waker, running }
     }
 
-    async fn attempt(self, claimed: Claimed) -> Verdict {
-        let Some(entry) = self.kinds.iter().find(|entry| entry.kind == claimed.kind) else {
-            return Verdict::UnknownKind;
+    /// Starts a job's handler, or reports at once why not.
+    fn start(
+        &self,
+        claimed: Claimed,
+        of_batch: &Arc<BatchDone>,
+    ) -> Option<(LeaseKey, AbortHandle, Instant, Stop)> {
+        let lease = claimed.lease;
+        let mut reporter =
+            Reporter { running: self.running.clone(), lease, verdict: None, _of_batch: of_batch.clone() };
+        let Some(entry) = jobs::find(self.kinds, &claimed.kind) else {
+            reporter.verdict = Some(Verdict::UnknownKind);
+            return None;
         };
         if claimed.cancel_requested {
-            return Verdict::Answered(Ok(Outcome::Cancel(cancelled())));
+            reporter.verdict = Some(Verdict::cancelled());
+            return None;
         }
-        let lease = Lease::new(&claimed, self.services.pool.clone(), self.waker.clone());
-        let stopped = self.running.enter(claimed.lease);
-        let began = Instant::now();
+        if claimed.deadline.is_some_and(|left| left.is_zero()) {
+            reporter.verdict = Some(Verdict::late());
+            return None;
+        }
         let timeout = entry.policy.timeout;
-        let handler = entry.run(Context::new(lease, self.services), claimed.args);
-        let verdict = tokio::select! {
-            // First, so that a job which was stopped on its way here does not begin.
-            biased;
-            // The sender never drops without sending before the pump has our report.
-            Ok(why) = stopped => match why {
-                Stop::Cancelled => Verdict::Answered(Ok(Outcome::Cancel(cancelled()))),
-                Stop::LeaseLost => Verdict::Abandoned,
-                Stop::Shutdown => Verdict::GivenBack,
-            },
-            answer = handler => Verdict::Answered(answer),
-            () = tokio::time::sleep(timeout) => Verdict::Answered(Err(JobError::retryable(
-                TIMEOUT,
-                format!("the attempt took longer than {} s", timeout.as_secs()),
-            ))),
+        let (within, why) = match claimed.deadline {
+            Some(left) if left < timeout => (left, Stop::Late),
+            _ => (timeout, Stop::TimedOut(timeout)),
         };
-        metrics::histogram!("job_attempt_seconds", "kind" => entry.kind).record(began.elapsed());
-        verdict
-    }
-}
-
-fn cancelled() -> JobError {
-    JobError::fatal(CANCELLED, "cancelled while it ran")
-}
-
-impl Service<Task<Claimed>> for Execute {
-    type Response = Verdict;
-    type Error = JoinError;
-    /// A task of its own, so that a handler that blocks or panics harms only itself.
-    type Future = JoinHandle<Verdict>;
-
-    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), JoinError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, task: Task<Claimed>) -> Self::Future {
-        let claimed = task.args;
         let span = tracing::info_span!(
             "job",
-            job.id = %claimed.lease.job,
+            job.id = %lease.job,
             job.kind = claimed.kind,
             job.attempt = claimed.attempt,
             request.id = claimed.request_id,
+            trace.id = claimed.trace().trace_id(),
+            trace.span = claimed.trace().span_id(),
         );
-        tokio::spawn(self.clone().attempt(claimed).instrument(span))
+        let noted = {
+            let running = self.running.clone();
+            move |report| running.note_progress(lease, report)
+        };
+        let mut context = Context::new(
+            Lease::new(&claimed, self.services.pool.clone(), self.waker.clone()),
+            self.services.clone(),
+        )
+        .with_progress(Arc::new(noted));
+        if !entry.policy.limits.is_empty() {
+            let usage = Arc::new(Usage::default());
+            self.running.uses(lease, usage.clone());
+            context = context.with_usage(usage);
+        }
+        let attempt = async move {
+            let mut reporter = reporter;
+            let began = Instant::now();
+            let answer = AssertUnwindSafe(entry.run(context, claimed.args)).catch_unwind().await;
+            metrics::histogram!("job_attempt_seconds", "kind" => entry.kind).record(began.elapsed());
+            reporter.verdict = Some(match answer {
+                Ok(answer) => Verdict::Answered(answer),
+                Err(panic) => Verdict::Crashed(words_of(&*panic)),
+            });
+        };
+        let task = tokio::spawn(attempt.instrument(span));
+        Some((lease, task.abort_handle(), Instant::now() + within, why))
+    }
+}
+
+/// What a panic said.
+fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".into())
+}
+
+impl Service<Task<Vec<Claimed>>> for Execute {
+    type Response = ();
+    type Error = oneshot::error::RecvError;
+    type Future = oneshot::Receiver<()>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, batch: Task<Vec<Claimed>>) -> Self::Future {
+        let (done, is_done) = oneshot::channel();
+        let of_batch = Arc::new(BatchDone(Some(done)));
+        let started = batch.args.into_iter().filter_map(|job| self.start(job, &of_batch)).collect();
+        self.running.started(started);
+        is_done
     }
 }

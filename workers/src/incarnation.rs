@@ -6,8 +6,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use queue::{Heartbeat, ProcessInfo};
-use sqlx::PgPool;
+use db::Pool;
+use queue::{Heartbeat, ProcessInfo, Waker};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior},
@@ -22,7 +22,7 @@ pub(crate) struct Incarnation(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    pool: PgPool,
+    pool: Pool,
     info: ProcessInfo,
     lease: Duration,
     running: Running,
@@ -30,9 +30,12 @@ struct Inner {
     current: watch::Sender<Option<Uuid>>,
 }
 
+/// The longest wait for the answer to a registration. One that arrives later is an incarnation without jobs.
+const REGISTER_MAX: Duration = Duration::from_secs(2);
+
 impl Incarnation {
     pub(crate) async fn begin(
-        pool: PgPool,
+        pool: Pool,
         info: ProcessInfo,
         lease: Duration,
         running: Running,
@@ -52,7 +55,7 @@ impl Incarnation {
     }
 
     /// Renews the heartbeat until everything is drained, then signs off.
-    pub(crate) async fn keep(self, shutdown: CancellationToken, drained: CancellationToken) {
+    pub(crate) async fn keep(self, waker: Waker, shutdown: CancellationToken, drained: CancellationToken) {
         let Inner { pool, lease, .. } = &*self.0;
         let mut renewed_at = Instant::now();
         let mut beat = tokio::time::interval(*lease / 5);
@@ -60,6 +63,8 @@ impl Incarnation {
         loop {
             tokio::select! {
                 _ = beat.tick() => {}
+                // Somebody cancelled a job that some process runs: the heartbeat brings which.
+                () = waker.cancel_asked() => {}
                 () = drained.cancelled() => break,
             }
             let Some(id) = self.current() else {
@@ -71,17 +76,20 @@ impl Incarnation {
             // The lease counts from before the statement was sent: the database's clock may only be later.
             let asked_at = Instant::now();
             let stop_at = renewed_at + *lease * 3 / 4;
-            match tokio::time::timeout_at(stop_at, queue::heartbeat(pool, id, shutdown.is_cancelled())).await
-            {
-                Ok(Ok(Heartbeat::Alive { cancelled })) => {
+            // A connection that fell silent leaves time for another try, on another one.
+            let until = stop_at.min(asked_at + *lease / 4);
+            let renewal = queue::heartbeat(pool, id, shutdown.is_cancelled());
+            let renewal = tokio::time::timeout_at(until, renewal).await;
+            match renewal.unwrap_or(Err(queue::Error::Unanswered)) {
+                Ok(Heartbeat::Alive { cancelled }) => {
                     renewed_at = asked_at;
                     self.0.running.stop(&cancelled, Stop::Cancelled);
                 }
-                Ok(Ok(Heartbeat::Lost)) => self.lose("declared dead by others"),
-                Ok(Err(error)) if Instant::now() < stop_at => {
+                Ok(Heartbeat::Lost) => self.lose("declared dead by others"),
+                Err(error) if Instant::now() < stop_at => {
                     tracing::warn!(%error, "heartbeat failed; trying again");
                 }
-                Ok(Err(_)) | Err(_) => self.lose("no heartbeat could be written in time"),
+                Err(_) => self.lose("no heartbeat could be written in time"),
             }
         }
         if let Some(id) = self.current() {
@@ -108,7 +116,9 @@ impl Incarnation {
     /// Registers a new incarnation; the old one's row goes with a sweep when its time is over.
     async fn come_back(&self) -> Option<Instant> {
         let since = Instant::now();
-        match queue::register(&self.0.pool, &self.0.info).await {
+        let registration = queue::register(&self.0.pool, &self.0.info);
+        let registration = tokio::time::timeout(REGISTER_MAX, registration).await;
+        match registration.unwrap_or(Err(queue::Error::Unanswered)) {
             Ok(id) => {
                 tracing::info!(process = %id, "registered anew");
                 self.0.current.send_replace(Some(id));

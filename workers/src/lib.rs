@@ -6,15 +6,18 @@
 //! run in tasks of their own, so one that blocks or panics harms only itself.
 //!
 //! One pump task per pool does all of its database work ([`pump`]); the apalis backend only receives from the
-//! pump's channel ([`backend`]), the acknowledging layer only sends to it ([`acknowledge`]).
+//! pump's channel ([`backend`]), handlers' tasks only report to it ([`execute`]).
 
-mod acknowledge;
 mod backend;
 mod execute;
+mod flight;
+mod handlers;
 mod incarnation;
+mod maintenance;
 mod pump;
+mod report;
 mod running;
-mod sweep;
+mod spending;
 mod upkeep;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -25,9 +28,14 @@ use queue::{ProcessInfo, Queue, Waker};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use maintenance::MaintenanceSettings;
+pub use pump::TurnSettings;
 pub use upkeep::LEASE_CONNECTIONS;
 
-use crate::{backend::PumpedBackend, execute::Execute, pump::Pump, running::Running, upkeep::Upkeep};
+use crate::{
+    backend::PumpedBackend, execute::Execute, flight::Connections, pump::Pump, running::Running,
+    spending::Spendings, upkeep::Upkeep,
+};
 
 /// How a worker process runs.
 #[derive(Debug, Clone)]
@@ -40,8 +48,12 @@ pub struct Settings {
     pub sweep: Duration,
     /// How often a queue is looked at when no signal comes; the wait is jittered by a fifth.
     pub poll: Duration,
+    /// How turns to the database are cut.
+    pub turns: TurnSettings,
     /// How long running handlers may go on after shutdown was asked for.
     pub drain_timeout: Duration,
+    /// What the queue keeps, and of what it warns.
+    pub maintenance: MaintenanceSettings,
 }
 
 /// The worker could not begin.
@@ -72,29 +84,34 @@ pub async fn run(
         pid: std::process::id(),
         queues: settings.slots.keys().copied().collect(),
     };
-    let running = Running::default();
+    let spendings = Spendings::of(kinds);
+    let running = Running::new(spendings.clone());
     let upkeep = Upkeep::start(upkeep::Parts {
         pool: services.pool.clone(),
         info,
         settings: settings.clone(),
         kinds: kinds.iter().map(|entry| entry.kind).collect(),
         running: running.clone(),
+        spendings: spendings.clone(),
+        permits: services.limits.permits().clone(),
         waker: waker.clone(),
         shutdown: shutdown.clone(),
     })
     .await?;
+    let policies: Vec<_> = kinds.iter().map(|entry| (entry.kind, &entry.policy)).collect();
+    queue::limits::register_kinds(&services.pool, &policies).await.map_err(Error::Register)?;
 
     let mut pools = JoinSet::new();
     for (queue, slots) in settings.slots.clone() {
-        let (to_runtime, from_pump) = mpsc::channel(slots.max(1));
+        let (to_runtime, from_pump) = mpsc::unbounded_channel();
         let (to_pump, from_runtime) = mpsc::unbounded_channel();
         let execute = Execute::new(kinds, services.clone(), waker.clone(), running.clone());
-        let worker =
-            WorkerBuilder::new(queue.as_str()).backend(PumpedBackend::new(from_pump, to_pump)).build(execute);
+        let worker = WorkerBuilder::new(queue.as_str()).backend(PumpedBackend::new(from_pump)).build(execute);
         let pump = Pump {
             queue,
             slots,
-            pool: services.pool.clone(),
+            turns: settings.turns,
+            connections: Connections::new(services.pool.clone(), settings.turns.connections),
             waker: waker.clone(),
             incarnation: upkeep.incarnation.clone(),
             running: running.clone(),
@@ -102,6 +119,7 @@ pub async fn run(
             poll: settings.poll,
             drain_timeout: settings.drain_timeout,
             to_runtime: Some(to_runtime),
+            to_pump,
             from_runtime,
             shutdown: shutdown.clone(),
         };
@@ -117,6 +135,8 @@ pub async fn run(
             tracing::error!(%error, "a pool's task panicked");
         }
     }
+    // While the process is still registered: what it leaves behind counts as spent.
+    spendings.settle(&services.pool).await;
     upkeep.finish().await;
     Ok(())
 }

@@ -1,19 +1,17 @@
-//! One task per pool that does all of its database work: reports and free slots go in, settlements and claims
-//! come out.
+//! One task per pool that does all of its database work, in turns: what jobs came to goes in, the next jobs come
+//! out, in one statement and one commit ([`queue::turn`]).
 //!
-//! While a statement runs, reports pile up and are settled together by the next: batches form by themselves
-//! under load, and a lone job is settled at once. A database that cannot be reached is waited out; meanwhile
-//! nothing is lost, because slots stay taken until their settlement is written or refused.
+//! A lone outcome is written at once. Under backlog outcomes gather for up to [`GATHER`] or half the slots; with more than
+//! one connection another turn goes out beside the first. A database that cannot be reached
+//! is waited out; meanwhile nothing is lost, because slots stay taken until their outcome is written or refused.
 
 use std::{collections::HashMap, time::Duration};
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use jobs::Entry;
-use queue::{
-    Acknowledgement, Backoff, CANCELLED, Claimed, End, INTERNAL_ERROR, JobError, LeaseKey, Outcome, Queue,
-    Settlement, Waker,
-};
+use kernel::ids::TenantId;
+use queue::{Acknowledgement, Claimed, Queue, Shares, Waker};
 use rand::RngExt;
-use sqlx::PgPool;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -22,16 +20,27 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    acknowledge::Report,
-    execute::Verdict,
+    flight::{Connections, Flight, Landed},
     incarnation::Incarnation,
+    report::Report,
     running::{Running, Stop},
 };
+
+/// How a pool's turns are cut.
+#[derive(Debug, Clone, Copy)]
+pub struct TurnSettings {
+    /// Jobs acknowledged or claimed in one turn at the most. A crash repeats at the most as many finished jobs as
+    /// are gathered or under way in turns; 1 acknowledges each job on its own.
+    pub jobs_max: usize,
+    /// Turns under way at once, each on a connection of its own.
+    pub connections: usize,
+}
 
 pub(crate) struct Pump {
     pub(crate) queue: Queue,
     pub(crate) slots: usize,
-    pub(crate) pool: PgPool,
+    pub(crate) turns: TurnSettings,
+    pub(crate) connections: Connections,
     pub(crate) waker: Waker,
     pub(crate) incarnation: Incarnation,
     pub(crate) running: Running,
@@ -39,7 +48,8 @@ pub(crate) struct Pump {
     pub(crate) poll: Duration,
     pub(crate) drain_timeout: Duration,
     /// None once claims have ceased for good.
-    pub(crate) to_runtime: Option<mpsc::Sender<Claimed>>,
+    pub(crate) to_runtime: Option<mpsc::UnboundedSender<Vec<Claimed>>>,
+    pub(crate) to_pump: mpsc::UnboundedSender<Report>,
     pub(crate) from_runtime: mpsc::UnboundedReceiver<Report>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -53,6 +63,12 @@ enum Drain {
     Over,
 }
 
+impl Default for TurnSettings {
+    fn default() -> Self {
+        Self { jobs_max: 500, connections: 1 }
+    }
+}
+
 impl Drain {
     async fn is_over(&self) {
         match self {
@@ -62,203 +78,262 @@ impl Drain {
     }
 }
 
-/// Jobs taken or settled in one statement at the most.
-const BATCH_JOBS_MAX: usize = 500;
+/// How long outcomes may gather while there is a backlog.
+const GATHER: Duration = Duration::from_millis(1);
+/// A turn that takes longer than this no longer holds up the next: its connection may be dead.
+const SLOW: Duration = Duration::from_millis(10);
+/// A turn that takes longer than this is given up for lost: one more may go out beside it.
+const LOST: Duration = Duration::from_millis(500);
+/// The pause after a turn that found jobs that others were deciding about.
+const CONTENDED: Duration = Duration::from_millis(5);
+
+/// What a pool knows between turns.
+struct State {
+    /// Jobs claimed whose outcome is not written yet.
+    held: usize,
+    /// Slots promised to turns under way.
+    promised: usize,
+    /// Outcomes to be written.
+    outcomes: Vec<Acknowledgement>,
+    /// When the first of them came.
+    gathering_since: Option<Instant>,
+    /// The last turn got as many jobs as it wanted: there are more.
+    backlog: bool,
+    /// When to look for jobs unasked.
+    look_at: Instant,
+    /// When the last turn went out.
+    flown_at: Instant,
+    /// No turn before this: the database was just out of reach.
+    not_before: Option<Instant>,
+    shares: Shares,
+    lane_after: Uuid,
+    drain: Drain,
+}
 
 impl Pump {
     pub(crate) async fn run(mut self) {
-        // Jobs in slots or on their way out of them, with the process id they were claimed under.
-        let mut taken: HashMap<LeaseKey, Uuid> = HashMap::new();
+        let mut state = State {
+            held: 0,
+            promised: 0,
+            outcomes: Vec::new(),
+            gathering_since: None,
+            backlog: false,
+            look_at: Instant::now(),
+            flown_at: Instant::now(),
+            not_before: None,
+            shares: Shares::default(),
+            lane_after: Uuid::nil(),
+            drain: Drain::No,
+        };
+        let mut turns = FuturesUnordered::new();
         let mut reports: Vec<Report> = Vec::new();
-        let mut look_at = Instant::now();
-        let mut drain = Drain::No;
         let mut ids = self.incarnation.watch();
         loop {
-            let free = self.slots - taken.len().min(self.slots);
-            let may_claim = free > 0 && self.to_runtime.is_some() && self.incarnation.current().is_some();
-            tokio::select! {
-                received = self.from_runtime.recv_many(&mut reports, BATCH_JOBS_MAX), if !taken.is_empty() => {
-                    // The runtime's side is gone: it ended or broke, and nothing more will be reported.
-                    if received == 0 { break; }
-                    self.settle(&mut reports, &mut taken).await;
-                }
-                () = self.waker.ready(self.queue), if may_claim => look_at = Instant::now(),
-                () = sleep_until(look_at), if may_claim => {}
-                _ = ids.changed(), if self.incarnation.current().is_none() => {}
-                () = self.shutdown.cancelled(), if matches!(drain, Drain::No) => {
-                    self.to_runtime = None;
-                    drain = Drain::Until(Instant::now() + self.drain_timeout);
-                }
-                () = drain.is_over() => {
-                    tracing::warn!(queue = %self.queue, jobs = taken.len(), "drain time is over: giving jobs back");
-                    let leases: Vec<LeaseKey> = taken.keys().copied().collect();
-                    self.running.stop(&leases, Stop::Shutdown);
-                    drain = Drain::Over;
-                }
+            while let Some(flight) = self.next_turn(&mut state, turns.len()) {
+                turns.push(flight.fly(self.connections.clone()));
             }
-            if !matches!(drain, Drain::No) && taken.is_empty() {
+            if !matches!(state.drain, Drain::No) && state.held == 0 && turns.is_empty() {
                 break;
             }
-            let free = self.slots - taken.len().min(self.slots);
-            if free > 0 && self.to_runtime.is_some() && Instant::now() >= look_at {
-                look_at = self.claim(free.min(BATCH_JOBS_MAX), &mut taken).await;
+            let wake_at = self.wake_at(&state, turns.len());
+            let may_claim = self.may_claim();
+            tokio::select! {
+                Some(landed) = turns.next() => self.land(landed, &mut state),
+                received = self.from_runtime.recv_many(&mut reports, 1_024) => {
+                    // We hold a sender ourselves, so there is always at least one.
+                    debug_assert!(received > 0);
+                    self.take(&mut reports, &mut state);
+                }
+                () = self.waker.ready(self.queue), if may_claim => state.look_at = Instant::now(),
+                () = sleep_until(wake_at) => {}
+                _ = ids.changed() => {}
+                () = self.shutdown.cancelled(), if matches!(state.drain, Drain::No) => {
+                    self.to_runtime = None;
+                    state.drain = Drain::Until(Instant::now() + self.drain_timeout);
+                }
+                () = state.drain.is_over() => {
+                    tracing::warn!(queue = %self.queue, jobs = state.held, "drain time is over: giving jobs back");
+                    self.running.stop_those_of(&self.to_pump, Stop::Shutdown);
+                    state.drain = Drain::Over;
+                }
             }
         }
         tracing::debug!(queue = %self.queue, "pool drained");
     }
 
-    /// Takes jobs into free slots and answers when to look again: at once if there may be more.
-    async fn claim(&self, free: usize, taken: &mut HashMap<LeaseKey, Uuid>) -> Instant {
-        let wait = self.poll.mul_f64(rand::rng().random_range(0.8..1.2));
-        let (Some(process), Some(to_runtime)) = (self.incarnation.current(), &self.to_runtime) else {
-            return Instant::now() + wait;
-        };
-        let count_max = i64::try_from(free).unwrap_or(i64::MAX);
-        match queue::claim(&self.pool, process, self.queue, count_max).await {
-            Ok(jobs) => {
-                let claimed = jobs.len();
-                metrics::counter!("jobs_claimed_total", "queue" => self.queue.as_str())
-                    .increment(claimed as u64);
-                let leases: Vec<LeaseKey> = jobs.iter().map(|job| job.lease).collect();
-                for job in jobs {
-                    taken.insert(job.lease, process);
-                    self.running.expect(job.lease);
-                    // Never full: it holds as many as there are slots. Closed only when the runtime broke.
-                    if to_runtime.try_send(job).is_err() {
-                        tracing::error!(queue = %self.queue, "the runtime takes no jobs");
-                    }
-                }
-                if self.incarnation.current() != Some(process) {
-                    // The leases were lost while the claim was under way, when nobody could stop these yet.
-                    self.running.stop(&leases, Stop::LeaseLost);
-                }
-                if claimed == free { Instant::now() } else { Instant::now() + wait }
-            }
-            Err(error) => {
-                tracing::warn!(queue = %self.queue, %error, "claim failed; trying again");
-                Instant::now() + wait
-            }
-        }
+    fn may_claim(&self) -> bool {
+        self.to_runtime.is_some() && self.incarnation.current().is_some()
     }
 
-    /// Writes what was reported, waiting out a database that cannot be reached, and frees the slots.
-    async fn settle(&self, reports: &mut Vec<Report>, taken: &mut HashMap<LeaseKey, Uuid>) {
-        let mut batch = Vec::with_capacity(reports.len());
+    /// When to look again if nothing happens.
+    fn wake_at(&self, state: &State, turns: usize) -> Instant {
+        let far = Instant::now() + Duration::from_secs(60);
+        if let Some(at) = state.not_before.filter(|at| *at > Instant::now()) {
+            return at;
+        }
+        if turns > self.turns.connections {
+            return far;
+        }
+        if turns == self.turns.connections {
+            return far.min((state.flown_at + LOST).max(Instant::now() + SLOW));
+        }
+        let gathered = state.gathering_since.map(|since| since + GATHER);
+        let look = (self.may_claim() && self.free(state) > 0).then_some(state.look_at);
+        let next = gathered.into_iter().chain(look).min().unwrap_or(far);
+        if turns == 0 { next } else { next.max(state.flown_at + SLOW) }
+    }
+
+    /// Slots that are neither taken nor promised.
+    fn free(&self, state: &State) -> usize {
+        self.slots.saturating_sub(state.held + state.promised)
+    }
+
+    /// The next turn, if one is due.
+    fn next_turn(&self, state: &mut State, turns: usize) -> Option<Flight> {
+        let now = Instant::now();
+        let lost = usize::from(turns > 0 && state.flown_at + LOST <= now);
+        if turns >= self.turns.connections + lost || state.not_before.is_some_and(|at| at > now) {
+            return None;
+        }
+        state.not_before = None;
+        let free = self.free(state);
+        let looks = self.may_claim() && free > 0 && (state.backlog || state.look_at <= now);
+        let enough = (self.slots / 2).clamp(1, self.turns.jobs_max.div_ceil(2));
+        let gathered = state.outcomes.len() >= enough
+            || state.gathering_since.is_some_and(|since| !state.backlog || since + GATHER <= now);
+        let is_due = if turns == 0 || state.flown_at + SLOW <= now {
+            // With a backlog and jobs under way, free slots wait for outcomes to come along.
+            (gathered && !state.outcomes.is_empty())
+                || (looks && (!state.backlog || free >= enough || state.held == 0))
+        } else {
+            state.outcomes.len() >= enough || (looks && state.backlog && free >= enough)
+        };
+        if !is_due {
+            return None;
+        }
+        let outcomes: Vec<Acknowledgement> =
+            state.outcomes.drain(..state.outcomes.len().min(self.turns.jobs_max)).collect();
+        state.gathering_since = (!state.outcomes.is_empty()).then_some(now);
+        let process = self.incarnation.current().filter(|_| self.to_runtime.is_some());
+        let count = match process {
+            Some(_) => (free + outcomes.len()).min(self.turns.jobs_max),
+            None => 0,
+        };
+        state.flown_at = now;
+        state.look_at = now + self.poll.mul_f64(rand::rng().random_range(0.8..1.2));
+        let promised = count.saturating_sub(outcomes.len());
+        state.promised += promised;
+        Some(Flight {
+            queue: self.queue,
+            process: process.unwrap_or_default(),
+            count,
+            promised,
+            shares: state.shares.clone(),
+            lane_after: state.lane_after,
+            outcomes,
+        })
+    }
+
+    /// What handlers reported becomes outcomes to be written.
+    fn take(&self, reports: &mut Vec<Report>, state: &mut State) {
+        let mut unwritten = Vec::new();
+        let mut counts: HashMap<(&'static str, &'static str), u64> = HashMap::new();
         for report in reports.drain(..) {
-            let process = taken.remove(&report.lease).unwrap_or_default();
-            self.running.leave(report.lease);
-            if let Some(settlement) = self.settlement(&report, process) {
-                batch.push(Acknowledgement { lease: report.lease, settlement });
+            let entry = jobs::find(self.kinds, &report.about.kind);
+            *counts
+                .entry((entry.map_or("unknown", |entry| entry.kind), report.verdict.word()))
+                .or_default() += 1;
+            let lease = report.lease;
+            match report.acknowledgement(entry) {
+                Some(outcome) => state.outcomes.push(outcome),
+                None => unwritten.push(lease),
             }
         }
-        if batch.is_empty() {
-            return;
+        for ((kind, outcome), count) in counts {
+            metrics::counter!("job_attempts_total", "kind" => kind, "outcome" => outcome).increment(count);
         }
-        if let Err(error) = self.write(&batch).await {
-            // One of the batch cannot be written as it is: write the others, and fail that one.
-            tracing::error!(queue = %self.queue, %error, "a batch was refused: settling one by one");
-            for one in batch {
-                self.settle_alone(one).await;
-            }
+        if !unwritten.is_empty() {
+            state.held -= unwritten.len();
+            self.running.leave(&unwritten);
         }
-    }
-
-    /// Writes settlements and tells whom it concerns, waiting out a database that cannot be reached; at shutdown
-    /// for no longer than the drain time, after which the leases run out and the jobs run again elsewhere. An
-    /// error means that it never will be written as it is.
-    async fn write(&self, batch: &[Acknowledgement]) -> Result<(), queue::Error> {
-        let began = Instant::now();
-        let mut pause = Duration::from_millis(50);
-        loop {
-            match queue::settle(&self.pool, batch).await {
-                Ok(settled) => {
-                    for job in &settled.refused {
-                        tracing::warn!(job.id = %job, "came too late: the lease had been lost");
-                    }
-                    if settled.ended > 0 {
-                        self.waker.job_ended();
-                    }
-                    self.waker.wake_all(settled.released);
-                    return Ok(());
-                }
-                Err(error)
-                    if error.is_transient()
-                        && self.shutdown.is_cancelled()
-                        && began.elapsed() >= self.drain_timeout =>
-                {
-                    tracing::error!(queue = %self.queue, %error, jobs = batch.len(), "not settled before the end");
-                    return Ok(());
-                }
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(queue = %self.queue, %error, jobs = batch.len(), "not settled; trying again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
-                }
-                Err(error) => return Err(error),
-            }
+        if !state.outcomes.is_empty() && state.gathering_since.is_none() {
+            state.gathering_since = Some(Instant::now());
         }
     }
 
-    /// Settles one job whose settlement the database may refuse (a result it cannot store, say): then the job
-    /// fails with that as its reason. If even that is refused, its lease is left to be taken back when this
-    /// process ends.
-    async fn settle_alone(&self, one: Acknowledgement) {
-        let lease = one.lease;
-        let Err(error) = self.write(&[one]).await else { return };
-        let refused =
-            JobError::fatal(INTERNAL_ERROR, "the job's outcome could not be stored").caused_by(&error);
-        let settlement = Settlement::End(End::Failed(refused.failure()), None);
-        if let Err(error) = self.write(&[Acknowledgement { lease, settlement }]).await {
-            tracing::error!(job.id = %lease.job, %error, "could not be settled; it will be taken back");
-        }
-    }
-
-    /// The rule from what became of an attempt to what is written; `None` when there is nothing to write.
-    fn settlement(&self, report: &Report, process: Uuid) -> Option<Settlement> {
-        let kind = self.kinds.iter().find(|entry| entry.kind == report.kind);
-        let (outcome, settlement) = match &report.verdict {
-            Verdict::Answered(Ok(Outcome::Done(result))) => {
-                ("done", Some(Settlement::End(End::Completed(result.clone()), None)))
+    /// A turn is over: slots become free, claimed jobs go to their handlers.
+    fn land(&self, landed: Landed, state: &mut State) {
+        let Landed { flight, written, answer } = landed;
+        state.promised -= flight.promised;
+        state.held -= written.len();
+        self.running.leave(&written);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let ending = matches!(state.drain, Drain::Over)
+                    || matches!(state.drain, Drain::Until(at) if at <= Instant::now());
+                if ending {
+                    let leases: Vec<_> = flight.outcomes.iter().map(|outcome| outcome.lease).collect();
+                    tracing::error!(queue = %self.queue, %error, jobs = leases.len(), "not written before the end");
+                    state.held -= leases.len();
+                    self.running.leave(&leases);
+                } else {
+                    tracing::warn!(queue = %self.queue, %error, jobs = flight.outcomes.len(), "no turn; trying again");
+                    state.outcomes.extend(flight.outcomes);
+                    state.gathering_since = (!state.outcomes.is_empty()).then(Instant::now);
+                }
+                state.not_before = Some(Instant::now() + self.connections.pause());
+                state.look_at = Instant::now();
+                return;
             }
-            Verdict::Answered(Ok(Outcome::Settled(_))) => ("settled", None),
-            Verdict::Answered(Ok(Outcome::Snooze(delay))) => ("snoozed", Some(Settlement::Again(*delay))),
-            Verdict::Answered(Ok(Outcome::Cancel(why))) => {
-                ("cancelled", Some(Settlement::End(End::Cancelled(why.failure()), None)))
-            }
-            Verdict::Answered(Err(error)) => ("failed", Some(self.failed(report, error, process))),
-            Verdict::Crashed(message) => {
-                tracing::error!(job.id = %report.lease.job, job.kind = report.kind, message, "a handler panicked");
-                let error = JobError::retryable(INTERNAL_ERROR, "the job's handler crashed");
-                ("crashed", Some(self.failed(report, &error, process)))
-            }
-            Verdict::GivenBack => ("given_back", Some(Settlement::Again(Duration::ZERO))),
-            Verdict::UnknownKind => ("parked", Some(Settlement::Park)),
-            Verdict::Abandoned => ("abandoned", None),
         };
-        metrics::counter!(
-            "job_attempts_total",
-            "kind" => kind.map_or("unknown", |entry| entry.kind),
-            "outcome" => outcome,
-        )
-        .increment(1);
-        settlement
+        for job in &answer.refused {
+            tracing::warn!(job.id = %job, "came too late: the lease had been lost");
+        }
+        if answer.ended > 0 {
+            self.waker.job_ended();
+        }
+        self.waker.wake_all(answer.released);
+        state.lane_after = answer.lane_after;
+        // Fewer than wanted, but some: others may have held more at this moment, so one more look is due.
+        state.backlog = flight.count > 0 && answer.claimed.len() == flight.count;
+        let now = Instant::now();
+        if !state.backlog && !answer.claimed.is_empty() {
+            state.look_at = now;
+        }
+        if answer.again {
+            state.look_at = state.look_at.min(now + CONTENDED);
+        }
+        if let Some(due) = answer.due {
+            state.look_at = state.look_at.min(now + due);
+        }
+        if !answer.claimed.is_empty() {
+            self.hand_over(flight.process, answer.claimed, state);
+        }
     }
 
-    fn failed(&self, report: &Report, error: &JobError, process: Uuid) -> Settlement {
-        debug_assert_ne!(error.code(), CANCELLED, "cancelling is an outcome, not a failure");
-        let backoff = self.kinds.iter().find(|entry| entry.kind == report.kind).map_or(
-            Backoff::Exponential { base: Duration::from_secs(1), max: Duration::from_secs(60) },
-            |entry| entry.policy.backoff,
-        );
-        tracing::info!(
-            job.id = %report.lease.job,
-            job.kind = report.kind,
-            job.attempt = report.attempt,
-            error.code = error.code(),
-            error.message = error.message(),
-            "attempt failed"
-        );
-        let chance = rand::rng().random();
-        Settlement::of_error(error, report.attempt, report.attempts_max, &backoff, process, chance)
+    fn hand_over(&self, process: Uuid, claimed: Vec<Claimed>, state: &mut State) {
+        state.held += claimed.len();
+        metrics::counter!("jobs_claimed_total", "queue" => self.queue.as_str())
+            .increment(claimed.len() as u64);
+        let mut charges: HashMap<TenantId, (i16, u32)> = HashMap::new();
+        for job in &claimed {
+            charges.entry(job.share).or_insert((job.weight, 0)).1 += 1;
+        }
+        state.shares.charge(charges.into_iter().map(|(share, (weight, jobs))| (share, weight, jobs)));
+        self.running.expect(&claimed, &self.to_pump);
+        if self.incarnation.current() != Some(process) {
+            // The leases were lost while the claim was under way, when nobody could stop these yet.
+            let leases: Vec<_> = claimed.iter().map(|job| job.lease).collect();
+            self.running.stop(&leases, Stop::LeaseLost);
+        }
+        let leases: Vec<_> = claimed.iter().map(|job| job.lease).collect();
+        let taken = self.to_runtime.as_ref().is_some_and(|runtime| runtime.send(claimed).is_ok());
+        if !taken {
+            // Shutting down, or the runtime broke: nobody will run them.
+            for lease in leases {
+                self.running.report(lease, Some(crate::report::Verdict::GivenBack));
+            }
+        }
     }
 }

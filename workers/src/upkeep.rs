@@ -1,20 +1,29 @@
-//! A thread of its own for what keeps leases alive and takes back those of the dead.
+//! A thread of its own for what keeps leases alive and the queue in order.
 //!
 //! Handlers share the process' runtime; one that computes without a pause must not keep a heartbeat from being
-//! written, or healthy jobs would be taken back. So heartbeats and sweeps have a thread, a runtime and two
-//! connections that nothing else uses.
+//! written, or healthy jobs would be taken back. So heartbeats and upkeep have a thread, a runtime and connections
+//! that nothing else uses; and heartbeats have one to themselves, so that no upkeep is in their way either.
 
 use std::thread;
 
-use queue::{ProcessInfo, Waker};
-use sqlx::PgPool;
+use db::Pool;
+use queue::{ProcessInfo, Waker, limits::Permits};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Error, Settings, incarnation::Incarnation, running::Running, sweep};
+use crate::{
+    Error, Settings, handlers,
+    incarnation::Incarnation,
+    maintenance,
+    running::Running,
+    spending::{self, Spendings},
+};
 
-/// Connections that a worker process opens beside its services' pool: one for heartbeats, one for sweeps.
-pub const LEASE_CONNECTIONS: u32 = 2;
+/// Connections that a worker process opens beside its services' pool: one for heartbeats, two for upkeep, of which
+/// one may be busy for minutes.
+pub const LEASE_CONNECTIONS: u32 = HEARTBEAT_CONNECTIONS + UPKEEP_CONNECTIONS;
+const HEARTBEAT_CONNECTIONS: u32 = 1;
+const UPKEEP_CONNECTIONS: u32 = 2;
 
 /// The running thread. Dropping it ends the thread at once, as the end of the process would.
 pub(crate) struct Upkeep {
@@ -28,11 +37,13 @@ pub(crate) struct Upkeep {
 /// What the thread needs to begin.
 pub(crate) struct Parts {
     /// Where and how to connect; its own connections are not used.
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
     pub(crate) info: ProcessInfo,
     pub(crate) settings: Settings,
     pub(crate) kinds: Vec<&'static str>,
     pub(crate) running: Running,
+    pub(crate) spendings: Spendings,
+    pub(crate) permits: Permits,
     pub(crate) waker: Waker,
     pub(crate) shutdown: CancellationToken,
 }
@@ -72,19 +83,47 @@ impl Upkeep {
 }
 
 async fn keep(parts: Parts, drained: CancellationToken, began: oneshot::Sender<Result<Incarnation, Error>>) {
-    let Parts { pool, info, settings, kinds, running, waker, shutdown } = parts;
-    let options = pool.options().clone().max_connections(LEASE_CONNECTIONS).min_connections(0);
-    let pool = options.connect_lazy_with(pool.connect_options().as_ref().clone());
-    match Incarnation::begin(pool.clone(), info, settings.lease, running).await {
+    let Parts { pool, info, settings, kinds, running, spendings, permits, waker, shutdown } = parts;
+    let (beats, pool) = (pool.another(HEARTBEAT_CONNECTIONS), pool.another(UPKEEP_CONNECTIONS));
+    match Incarnation::begin(beats.clone(), info, settings.lease, running.clone()).await {
         Ok(incarnation) => {
-            let kept = incarnation.clone().keep(shutdown, drained.clone());
-            if began.send(Ok(incarnation)).is_ok() {
-                tokio::join!(kept, sweep::run(pool.clone(), settings, kinds, waker, drained));
+            let kept = incarnation.clone().keep(waker.clone(), shutdown, drained.clone());
+            if began.send(Ok(incarnation.clone())).is_ok() {
+                tokio::join!(
+                    kept,
+                    handlers::watch(running.clone(), drained.clone()),
+                    handlers::write_progress(pool.clone(), running.clone(), drained.clone()),
+                    spending::settle(pool.clone(), spendings, drained.clone()),
+                    spending::clean(
+                        pool.clone(),
+                        settings.clone(),
+                        permits,
+                        running.clone(),
+                        incarnation.clone(),
+                        drained.clone(),
+                    ),
+                    handlers::give_back_forgotten(
+                        pool.clone(),
+                        settings.clone(),
+                        running,
+                        incarnation.clone(),
+                        waker.clone(),
+                        drained.clone(),
+                    ),
+                    maintenance::run(maintenance::Parts {
+                        pool: pool.clone(),
+                        settings,
+                        kinds,
+                        incarnation,
+                        waker,
+                        ended: drained
+                    }),
+                );
             }
         }
         Err(error) => {
             let _ = began.send(Err(Error::Register(error)));
         }
     }
-    pool.close().await;
+    tokio::join!(beats.close(), pool.close());
 }

@@ -120,6 +120,10 @@ pub struct WorkerSettings {
     pub concurrency_maintenance: usize,
     /// Longest idle wait before looking for work, before jitter.
     pub poll_ms: u64,
+    /// Jobs acknowledged or claimed in one statement at the most.
+    pub batch_jobs_max: usize,
+    /// Statements under way at once, by queue.
+    pub turn_connections: usize,
     /// Longest time running jobs may take to end on shutdown.
     pub drain_timeout_s: u64,
 }
@@ -134,6 +138,8 @@ pub struct QueueSettings {
     pub sweep_ms: u64,
     /// How long finished jobs stay readable.
     pub retention_days: u32,
+    /// Age from which an open transaction is reported, in seconds.
+    pub oldest_transaction_warn_s: u64,
 }
 
 impl QueueSettings {
@@ -177,6 +183,12 @@ pub struct MeterSettings {
     pub cache_hours: u32,
     /// A profile that was not found within this time is not asked for again, in seconds.
     pub missing_cache_s: u32,
+    /// Calls in one window, all workers together; 0: no limit.
+    pub calls_max: u32,
+    /// That window.
+    pub window_ms: u64,
+    /// Calls under way at once, all workers together; 0: no limit.
+    pub concurrency_max: u32,
 }
 
 /// Encryption of what is stored sealed.

@@ -1,0 +1,210 @@
+//! The list of what is kept up: what each does, how often, and how long it may take.
+
+use std::time::Duration;
+
+use queue::{Error, IndexBounds, VacuumBounds, Vacuums};
+
+use super::{Parts, watch::Watch};
+use crate::Settings;
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reconciler {
+    work: Work,
+    pub(super) every: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    /// Jobs of dead processes are made ready.
+    TakeBack,
+    /// Jobs past their deadline end.
+    Expire,
+    /// Parked jobs of kinds that this process knows are made ready.
+    Unpark,
+    /// Batches whose counters or end went wrong are put right.
+    RecountBatches,
+    /// The coming weeks get their partitions.
+    MakePartitions,
+    /// What is older than the retention goes.
+    Prune,
+    /// Dead rows are removed, and the weight of tables is shown.
+    Vacuum,
+    /// Indexes that stayed large are rebuilt.
+    Reindex,
+    /// The oldest transaction is shown, and reported when it is too old.
+    WatchTransactions,
+}
+
+/// What a lane remembers from one time to the next. Nothing depends on it.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    vacuums: Vacuums,
+    watch: Watch,
+}
+
+impl Memory {
+    /// Another process leads: what this one showed is no longer kept.
+    pub(super) fn forget(&mut self) {
+        self.watch.forget();
+    }
+}
+
+const fn every(work: Work, seconds: u64) -> Reconciler {
+    Reconciler { work, every: Duration::from_secs(seconds) }
+}
+
+impl Reconciler {
+    /// What each process does for itself: a leader of an older version does not know the kinds of a newer one.
+    pub(super) fn of_each_process(settings: &Settings) -> Vec<Self> {
+        vec![Self { work: Work::Unpark, every: settings.sweep }]
+    }
+
+    /// What is promised in time.
+    pub(super) fn in_time(settings: &Settings) -> Vec<Self> {
+        vec![
+            Self { work: Work::TakeBack, every: settings.sweep },
+            every(Work::Expire, 1),
+            every(Work::RecountBatches, 30),
+        ]
+    }
+
+    /// What may take its time.
+    pub(super) fn at_leisure() -> Vec<Self> {
+        vec![
+            // First, and often: it is one cheap look, and a missing week should not last.
+            every(Work::MakePartitions, 60),
+            every(Work::WatchTransactions, 5),
+            every(Work::Vacuum, 2),
+            every(Work::Prune, 600),
+            every(Work::Reindex, 60),
+        ]
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self.work {
+            Work::TakeBack => "take back",
+            Work::Expire => "expire",
+            Work::Unpark => "unpark",
+            Work::RecountBatches => "recount batches",
+            Work::MakePartitions => "make partitions",
+            Work::Prune => "prune",
+            Work::Vacuum => "vacuum",
+            Work::Reindex => "reindex",
+            Work::WatchTransactions => "watch transactions",
+        }
+    }
+
+    /// The longest run. What is cut off is done by the next.
+    pub(super) const fn time_max(self) -> Duration {
+        Duration::from_secs(match self.work {
+            Work::TakeBack | Work::Expire | Work::Unpark | Work::RecountBatches => 30,
+            Work::WatchTransactions => 10,
+            Work::MakePartitions | Work::Prune => 120,
+            // Their statements have bounds of their own, and are called off on the server.
+            Work::Vacuum | Work::Reindex => 3_600,
+        })
+    }
+
+    pub(super) async fn reconcile(self, parts: &Parts, memory: &mut Memory) -> Result<(), Error> {
+        let Parts { pool, settings, kinds, waker, .. } = parts;
+        match self.work {
+            Work::TakeBack => take_back(parts).await?,
+            Work::Expire => {
+                let (expired, released) = queue::expire(pool).await?;
+                if expired > 0 {
+                    metrics::counter!("jobs_expired_total").increment(expired as u64);
+                    waker.job_ended();
+                }
+                waker.wake_all(released);
+            }
+            Work::Unpark => {
+                let unparked = queue::unpark(pool, kinds).await?;
+                if unparked > 0 {
+                    tracing::info!(unparked, "parked jobs of known kinds are ready again");
+                    waker.wake_all(settings.slots.keys().copied());
+                }
+            }
+            Work::RecountBatches => recount_batches(parts).await?,
+            Work::MakePartitions => {
+                let made = queue::make_partitions(pool).await?;
+                if made > 0 {
+                    tracing::info!(made, "partitions of history made");
+                }
+            }
+            Work::Prune => prune(parts).await?,
+            Work::Vacuum => {
+                let (states, bounds) = (queue::table_states(pool).await?, VacuumBounds::default());
+                memory.watch.tables(&states, &bounds);
+                for done in queue::vacuum(pool, &bounds, &mut memory.vacuums, &states).await? {
+                    metrics::counter!("queue_vacuums_total", "table" => done.table.clone()).increment(1);
+                    let (before, after) = (done.dead_rows_before, done.dead_rows_after);
+                    tracing::debug!(table = done.table, before, after, "dead rows removed");
+                }
+            }
+            Work::Reindex => {
+                let done = queue::reindex(pool, &IndexBounds::default()).await?;
+                if let Some((index, bytes_before)) = done.rebuilt {
+                    metrics::counter!("queue_reindexes_total", "index" => index.clone()).increment(1);
+                    tracing::info!(index, bytes_before, "rebuilt an index that had grown");
+                }
+                if !done.leftovers.is_empty() {
+                    tracing::info!(indexes = ?done.leftovers, "removed what interrupted rebuilding left");
+                }
+            }
+            Work::WatchTransactions => {
+                let oldest = queue::oldest_transaction(pool).await?;
+                memory.watch.transactions(oldest.as_ref(), settings.maintenance.oldest_transaction_warn);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn take_back(parts: &Parts) -> Result<(), Error> {
+    let swept = queue::sweep(&parts.pool, parts.settings.lease).await?;
+    if swept.taken_back + swept.given_up > 0 {
+        tracing::warn!(
+            processes = swept.processes_lost,
+            taken_back = swept.taken_back,
+            given_up = swept.given_up,
+            "took jobs back from dead workers"
+        );
+        metrics::counter!("jobs_taken_back_total").increment(swept.taken_back);
+        metrics::counter!("jobs_given_up_total").increment(swept.given_up);
+        parts.waker.job_ended();
+    }
+    parts.waker.wake_all(swept.released);
+    Ok(())
+}
+
+async fn recount_batches(parts: &Parts) -> Result<(), Error> {
+    let recounted = queue::recount_batches(&parts.pool).await?;
+    if recounted.repaired > 0 {
+        tracing::error!(repaired = recounted.repaired, "counters of batches were wrong and are put right");
+        metrics::counter!("batches_repaired_total").increment(recounted.repaired);
+    }
+    if recounted.cancelled > 0 {
+        parts.waker.cancel();
+        parts.waker.job_ended();
+    }
+    parts.waker.wake_all(recounted.released);
+    Ok(())
+}
+
+async fn prune(parts: &Parts) -> Result<(), Error> {
+    let retention = parts.settings.maintenance.retention;
+    let pruned = queue::prune(&parts.pool, retention).await?;
+    let batches = queue::prune_batches(&parts.pool, retention).await?;
+    if pruned != queue::Pruned::default() || batches > 0 {
+        tracing::info!(
+            partitions_created = pruned.partitions_created,
+            partitions_dropped = pruned.partitions_dropped,
+            partitions_held = pruned.partitions_held,
+            unique_keys = pruned.keys_removed,
+            batches,
+            "history pruned"
+        );
+    }
+    Ok(())
+}

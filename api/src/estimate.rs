@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use db::Pool;
 use jobs::profiles::Enrich;
-use sqlx::PgPool;
 
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 const WITHOUT_HISTORY: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ struct Last {
 
 impl Estimates {
     /// How long an enrich job usually takes from request to result.
-    pub(crate) async fn usual(&self, pool: &PgPool) -> Duration {
+    pub(crate) async fn usual(&self, pool: &Pool) -> Duration {
         if self.is_due(Instant::now()) {
             match queue::usual_duration::<Enrich>(pool).await {
                 Ok(usual) => self.last.lock().unwrap_or_else(PoisonError::into_inner).usual = Some(usual),

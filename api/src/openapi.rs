@@ -19,7 +19,9 @@ or posted to a callback address.
 
 Every error has one body: `{\"success\": false, \"error\": {\"code\", \"message\", \"details\"?}, \"requestId\"}`. \
 Unknown fields and parameters are refused, and all faults of a body come at once. Every answer carries `X-Request-Id`, \
-yours if you send one (1 to 128 visible ASCII characters). Instants are RFC 3339 in UTC.
+yours if you send one (1 to 128 visible ASCII characters). A `traceparent` of the W3C Trace Context recommendation is \
+taken up, an unreadable one is ignored; the work that a request starts, its callbacks included, is in the same trace. \
+Instants are RFC 3339 in UTC.
 
 Each partner may send so many requests a clock minute; `RateLimit` and `RateLimit-Policy` on every authenticated \
 answer say how many are left, and a 429 says in `Retry-After` when to come back.";

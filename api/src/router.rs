@@ -106,7 +106,7 @@ mod tests {
     fn api() -> Router {
         let settings = config::Settings::load(&config::Sources::default()).unwrap();
         let parts = ApiParts {
-            pool: PgPoolOptions::new().connect_lazy("postgres://127.0.0.1:1/nowhere").unwrap(),
+            pool: PgPoolOptions::new().connect_lazy("postgres://127.0.0.1:1/nowhere").unwrap().into(),
             watcher: queue::Watcher::new(),
             waker: queue::Waker::new(),
             http: settings.http.clone(),

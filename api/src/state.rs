@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRef;
+use db::Pool;
 use partners::Authenticated;
 use queue::{Waker, Watcher};
-use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ use crate::extract::rate_limit::UsedUp;
 /// What the API is made of.
 pub struct ApiParts {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// Awaits ends of jobs; whoever makes it also runs it.
     pub watcher: Watcher,
     /// Wakes workers.
@@ -67,7 +67,7 @@ impl ApiState {
     }
 
     /// The database.
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &Pool {
         &self.0.parts.pool
     }
 

@@ -5,10 +5,14 @@
 
 pub mod callback;
 mod context;
+pub mod dead_letters;
+mod limits;
 pub mod maintenance;
+pub mod partners;
 pub mod profiles;
 mod registry;
 pub mod webhooks;
 
 pub use context::{Context, Handler, Services};
-pub use registry::{ALL, Entry, entry};
+pub use limits::{Limits, PermitError, Usage};
+pub use registry::{ALL, Entry, entry, find};

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin};
 
-use queue::{INTERNAL_ERROR, Job, JobError, Outcome, Policy};
+use queue::{INTERNAL_ERROR, Job, JobError, Outcome, Policy, open_args};
 use serde_json::Value;
 
 use crate::{
@@ -25,7 +25,7 @@ pub struct Entry {
     run: Run,
 }
 
-type Run = fn(Context, Value) -> Attempt;
+type Run = fn(Context, String) -> Attempt;
 type Attempt = Pin<Box<dyn Future<Output = Result<Outcome, JobError>> + Send>>;
 
 /// The registry's line for a kind.
@@ -35,19 +35,37 @@ pub const fn entry<H: Handler>() -> Entry {
 }
 
 impl Entry {
-    /// Runs one attempt with the stored arguments.
-    pub fn run(&self, cx: Context, args: Value) -> impl Future<Output = Result<Outcome, JobError>> + Send {
+    /// Runs one attempt with the stored arguments, JSON text.
+    pub fn run(&self, cx: Context, args: String) -> impl Future<Output = Result<Outcome, JobError>> + Send {
         (self.run)(cx, args)
     }
 }
 
-fn run<H: Handler>(cx: Context, args: Value) -> Attempt {
-    Box::pin(async move {
-        let job: H = serde_json::from_value(args).map_err(|error| {
-            JobError::fatal(INTERNAL_ERROR, "the job's arguments cannot be read").caused_by(&error)
-        })?;
-        job.run(cx).await
-    })
+fn run<H: Handler>(cx: Context, args: String) -> Attempt {
+    let cx = cx.under(&<H as Job>::POLICY);
+    Box::pin(async move { read::<H>(&cx, &args)?.run(cx).await })
+}
+
+fn read<H: Handler>(cx: &Context, args: &str) -> Result<H, JobError> {
+    let is_private = !(H::MARKED.encrypted.is_empty() && H::MARKED.redacted.is_empty());
+    let unreadable = |error: &(dyn std::error::Error + 'static)| {
+        let unread = JobError::fatal(INTERNAL_ERROR, "the job's arguments cannot be read");
+        // What serde says quotes the value that it did not expect.
+        if is_private { unread } else { unread.caused_by(error) }
+    };
+    if H::MARKED.encrypted.is_empty() {
+        return serde_json::from_str(args).map_err(|error| unreadable(&error));
+    }
+    let mut args: Value = serde_json::from_str(args).map_err(|error| unreadable(&error))?;
+    open_args(&mut args, &H::MARKED, &cx.services().keyring, cx.tenant(), cx.job())
+        .map_err(|error| unreadable(&error))?;
+    serde_json::from_value(args).map_err(|error| unreadable(&error))
+}
+
+/// The line of a kind.
+#[must_use]
+pub fn find(kinds: &'static [Entry], kind: &str) -> Option<&'static Entry> {
+    kinds.iter().find(|entry| entry.kind == kind)
 }
 
 #[cfg(test)]

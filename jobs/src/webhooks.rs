@@ -3,5 +3,6 @@
 mod actions;
 mod deliver;
 
+pub(crate) use actions::reopen;
 pub use actions::reopen_for;
 pub use deliver::Deliver;

@@ -36,7 +36,7 @@ Faults on demand; PUT replaces all rules, the first rule that applies wins:
   vendors and operations: meter enrich, get, refresh_batch; partner callback (its handle is the inbox)
 
 The meter's window (per clock minute):
-  GET, PUT /_sandbox/limits              {\"perMinute\": 600}
+  GET, PUT /_sandbox/limits              {\"callsMax\": 600, \"windowMs\": 60000, \"concurrentMax\": 20}
 
   GET    /health
 ";

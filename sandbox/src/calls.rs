@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a call is counted when it begins, also if its caller leaves, is refused or meets a fault. Up to 20,000
 //! combinations of vendor, operation and handle are told apart; further ones are counted together, in `overflow` and in
-//! the vendor's sums.
+//! the vendor's sums. The last calls are kept one by one, with their headers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,14 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
 use crate::Shared;
 use crate::json::{self, Refusal};
+use crate::recent::{Recent, RecentCall};
 
 const ENTRIES_MAX: usize = 20_000;
 
@@ -30,6 +31,7 @@ struct Book {
     vendors: BTreeMap<&'static str, VendorTally>,
     entries: BTreeMap<Key, Tally>,
     overflow: u64,
+    recent: Recent,
     /// Changes with every reset, so that a call which began before one is not booked after it.
     generation: u64,
 }
@@ -69,6 +71,7 @@ impl Calls {
         operation: &'static str,
         handle: Option<&str>,
         request_id: Option<&str>,
+        headers: &HeaderMap,
     ) -> Call {
         let mut book = self.book();
         let book = &mut *book;
@@ -77,6 +80,7 @@ impl Calls {
         sums.in_flight += 1;
         sums.concurrent_max = sums.concurrent_max.max(sums.in_flight);
         let key = Key { vendor, operation, handle: handle.map(|text| json::shortened(text, 200)) };
+        book.recent.remember(vendor, operation, key.handle.clone(), headers);
         let number = if book.entries.len() < ENTRIES_MAX || book.entries.contains_key(&key) {
             let tally = book.entries.entry(key.clone()).or_default();
             tally.count += 1;
@@ -160,10 +164,10 @@ struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, key: &Key) -> bool {
-        self.vendor.as_deref().is_none_or(|vendor| vendor == key.vendor)
-            && self.operation.as_deref().is_none_or(|operation| operation == key.operation)
-            && self.handle.as_deref().is_none_or(|handle| Some(handle) == key.handle.as_deref())
+    fn takes(&self, vendor: &str, operation: &str, handle: Option<&str>) -> bool {
+        self.vendor.as_deref().is_none_or(|wanted| wanted == vendor)
+            && self.operation.as_deref().is_none_or(|wanted| wanted == operation)
+            && self.handle.as_deref().is_none_or(|wanted| Some(wanted) == handle)
     }
 }
 
@@ -174,6 +178,8 @@ struct Listing<'a> {
     overflow: u64,
     vendors: Vec<VendorRow>,
     calls: Vec<CallRow<'a>>,
+    /// The last of them one by one, the oldest first.
+    recent: Vec<&'a RecentCall>,
 }
 
 #[derive(Debug, Serialize)]
@@ -207,7 +213,7 @@ async fn list(
     let calls: Vec<CallRow<'_>> = book
         .entries
         .iter()
-        .filter(|(key, _)| filter.takes(key))
+        .filter(|(key, _)| filter.takes(key.vendor, key.operation, key.handle.as_deref()))
         .map(|(key, tally)| CallRow {
             vendor: key.vendor,
             operation: key.operation,
@@ -230,7 +236,10 @@ async fn list(
         })
         .collect();
     let total = calls.iter().map(|row| row.count).sum();
-    Ok(json::answer(StatusCode::OK, &Listing { total, overflow: book.overflow, vendors, calls }))
+    let recent =
+        book.recent.calls().filter(|call| filter.takes(call.vendor, call.operation, call.handle.as_deref()));
+    let recent = recent.collect();
+    Ok(json::answer(StatusCode::OK, &Listing { total, overflow: book.overflow, vendors, calls, recent }))
 }
 
 /// Forgets all counts. Calls in progress stay visible as such, and are not counted again when they end.
@@ -239,6 +248,7 @@ async fn reset(State(shared): State<Arc<Shared>>) -> StatusCode {
     book.generation += 1;
     book.entries.clear();
     book.overflow = 0;
+    book.recent = Recent::default();
     for sums in book.vendors.values_mut() {
         *sums = VendorTally {
             in_flight: sums.in_flight,

@@ -3,6 +3,7 @@
 use std::future::{Future, pending};
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use axum::response::Response;
 
 use crate::calls::Call;
@@ -24,8 +25,9 @@ impl Exchange {
         operation: &'static str,
         handle: Option<&str>,
         request_id: Option<&str>,
+        headers: &HeaderMap,
     ) -> Self {
-        let call = shared.calls.begin(vendor, operation, handle, request_id);
+        let call = shared.calls.begin(vendor, operation, handle, request_id, headers);
         let plan = shared.faults.plan(&call);
         Self { call, plan }
     }

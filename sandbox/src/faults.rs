@@ -258,6 +258,8 @@ async fn clear(State(shared): State<Arc<Shared>>) -> StatusCode {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderMap;
+
     use super::*;
     use crate::calls::Calls;
 
@@ -269,7 +271,9 @@ mod tests {
 
     fn labels(set: &mut RuleSet, handles: &[String]) -> Vec<String> {
         let calls = Arc::new(Calls::default());
-        let plan = |handle: &String| set.plan(&calls.begin("meter", "enrich", Some(handle), None));
+        let plan = |handle: &String| {
+            set.plan(&calls.begin("meter", "enrich", Some(handle), None, &HeaderMap::new()))
+        };
         handles
             .iter()
             .map(plan)

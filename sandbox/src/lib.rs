@@ -20,6 +20,7 @@ mod meter;
 mod partner;
 mod profiles;
 mod quota;
+mod recent;
 mod replays;
 mod serve;
 

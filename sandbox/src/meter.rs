@@ -24,6 +24,7 @@ use crate::exchange::Exchange;
 use crate::fingerprint::Draws;
 use crate::json::{self, Refusal};
 use crate::profiles::{Profile, profile};
+use crate::quota::{Over, Place};
 use crate::replays::Crawl;
 
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -160,6 +161,8 @@ struct Visit<'a> {
     shared: &'a Shared,
     headers: &'a HeaderMap,
     request_id: String,
+    /// None without a valid token.
+    place: Option<Place<'a>>,
 }
 
 impl<'a> Visit<'a> {
@@ -168,21 +171,28 @@ impl<'a> Visit<'a> {
             Some(text) => text.to_owned(),
             None => format!("meter-{:x}", kernel::clock::now().timestamp_micros()),
         };
-        Self { shared, headers, request_id }
+        let mut visit = Self { shared, headers, request_id, place: None };
+        visit.place = visit.place();
+        visit
     }
 
-    /// Checks the token, then the window.
-    fn admit(&self) -> Result<(), Refusal> {
+    /// A call with a valid token counts against the limits from its arrival to its end.
+    fn place(&self) -> Option<Place<'a>> {
         let expected = format!("Bearer {}", self.shared.token);
-        if self.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes) != Some(expected.as_bytes()) {
+        let given = self.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        (given == Some(expected.as_bytes())).then(|| self.shared.quota.enter())
+    }
+
+    /// Checks the token, then the limits.
+    fn admit(&self) -> Result<(), Refusal> {
+        let Some(place) = &self.place else {
             let message = "the Authorization header holds no valid bearer token";
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
+        };
+        match place.over {
+            Some(over) => Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", over.words())),
+            None => Ok(()),
         }
-        if !self.shared.quota.take() {
-            let message = "the calls of this minute are used up";
-            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message));
-        }
-        Ok(())
     }
 
     fn idempotency_key(&self) -> Result<&str, Refusal> {
@@ -205,7 +215,8 @@ impl<'a> Visit<'a> {
     where
         W: FnOnce() -> Result<(Response, bool), Refusal>,
     {
-        let exchange = Exchange::begin(self.shared, "meter", operation, handle, Some(&self.request_id));
+        let request_id = Some(self.request_id.as_str());
+        let exchange = Exchange::begin(self.shared, "meter", operation, handle, request_id, self.headers);
         let work = async {
             match work() {
                 Ok((mut response, replayed)) => {
@@ -219,7 +230,11 @@ impl<'a> Visit<'a> {
                 Err(refusal) => {
                     let mut response = refusal.answer(Some(&self.request_id));
                     if refusal.status == StatusCode::TOO_MANY_REQUESTS {
-                        let reset_s = self.shared.quota.standing().reset_s;
+                        // Nobody knows when a call will end; windows end by the clock.
+                        let reset_s = match self.place.as_ref().and_then(|place| place.over) {
+                            Some(Over::Concurrent) => 1,
+                            _ => self.shared.quota.standing().reset_s,
+                        };
                         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(reset_s));
                     }
                     response

@@ -140,7 +140,7 @@ async fn receive(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let request_id = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let exchange = Exchange::begin(&shared, "partner", "callback", Some(&inbox), request_id);
+    let exchange = Exchange::begin(&shared, "partner", "callback", Some(&inbox), request_id, &headers);
     let answered = exchange.fault_label().unwrap_or_else(|| "200".to_owned());
     let recorded = json::bytes(body).and_then(|body| {
         if inbox.chars().count() > NAME_CHARACTERS_MAX {

@@ -10,8 +10,9 @@ mod tick;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use db::Pool;
+use kernel::trace::TraceParent;
 use queue::{Enqueued, Waker};
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 pub use schedules::{ALL, Schedule};
@@ -39,7 +40,7 @@ pub enum Error {
 }
 
 /// Stores the jobs of `schedules` as their time comes, until `shutdown`.
-pub async fn run(pool: PgPool, waker: Waker, schedules: &[Schedule], shutdown: CancellationToken) {
+pub async fn run(pool: Pool, waker: Waker, schedules: &[Schedule], shutdown: CancellationToken) {
     // By the database's clock, like everything that is stored.
     let mut seen_until: Option<DateTime<Utc>> = None;
     while !shutdown.is_cancelled() {
@@ -59,7 +60,7 @@ pub async fn run(pool: PgPool, waker: Waker, schedules: &[Schedule], shutdown: C
 /// # Errors
 /// [`Error`]; what was stored before it stays stored, and storing it again changes nothing.
 pub async fn store_due(
-    pool: &PgPool,
+    pool: &Pool,
     waker: &Waker,
     schedules: &[Schedule],
     since: Option<DateTime<Utc>>,
@@ -69,12 +70,19 @@ pub async fn store_due(
     for schedule in schedules {
         for instant in ticks_between(schedule.cron, schedule.time_zone, since, now)? {
             let key = format!("{}@{}", schedule.name, instant.to_rfc3339());
-            let job = (schedule.job)()?.unique_until(key, instant + KEY_HELD);
+            let trace = TraceParent::begin();
+            let job = (schedule.job)()?.unique_until(key, instant + KEY_HELD).traceparent(Some(trace));
             let mut tx = db::begin(pool).await?;
             let stored = queue::enqueue(&mut tx, job).await?;
             tx.commit().await?;
             if let Enqueued::New(job) = stored {
-                tracing::info!(schedule = schedule.name, tick = %instant, job.id = %job, "tick");
+                tracing::info!(
+                    schedule = schedule.name,
+                    tick = %instant,
+                    job.id = %job,
+                    trace.id = trace.trace_id(),
+                    "tick"
+                );
                 waker.wake(schedule.queue);
             }
         }

@@ -22,7 +22,7 @@ pub struct Schedule {
 /// Every schedule.
 pub const ALL: &[Schedule] = &[Schedule {
     name: PruneJobs::KIND,
-    // Hourly: the coming weeks' partitions are made long ahead, and what is pruned is pruned in small pieces.
+    // Hourly: what is pruned is pruned in small pieces.
     cron: "17 * * * *",
     time_zone: Tz::Asia__Ho_Chi_Minh,
     queue: PruneJobs::POLICY.queue,

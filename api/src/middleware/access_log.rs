@@ -6,6 +6,7 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
+use kernel::trace::TraceParent;
 use tracing::Instrument;
 
 use super::context::RequestContext;
@@ -13,9 +14,12 @@ use super::context::RequestContext;
 /// Opens the request's span, so that everything logged below names the request, and logs its end.
 pub async fn log_request(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
+    let trace = RequestContext::current().map(|context| context.trace());
     let span = tracing::info_span!(
         "request",
         request.id = RequestContext::current_id(),
+        trace.id = trace.map(TraceParent::trace_id),
+        trace.span = trace.map(TraceParent::span_id),
         partner.id = tracing::field::Empty,
         http.method = %request.method(),
         http.path = request.uri().path(),

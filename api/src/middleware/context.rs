@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use kernel::trace::TraceParent;
 use tokio::sync::OwnedSemaphorePermit;
 
 tokio::task_local! {
@@ -21,6 +22,7 @@ pub struct RequestContext {
 #[derive(Debug)]
 struct Inner {
     id: String,
+    trace: TraceParent,
     rate: OnceLock<RateStanding>,
     place: Mutex<Option<OwnedSemaphorePermit>>,
 }
@@ -45,14 +47,19 @@ impl RateStanding {
 }
 
 impl RequestContext {
-    /// The context of a request with this id.
-    pub fn new(id: String) -> Self {
-        Self { inner: Arc::new(Inner { id, rate: OnceLock::new(), place: Mutex::new(None) }) }
+    /// The context of a request with this id, which is this span of a trace.
+    pub fn new(id: String, trace: TraceParent) -> Self {
+        Self { inner: Arc::new(Inner { id, trace, rate: OnceLock::new(), place: Mutex::new(None) }) }
     }
 
     /// The request's id.
     pub fn id(&self) -> &str {
         &self.inner.id
+    }
+
+    /// The request's own span, for what it has done elsewhere.
+    pub fn trace(&self) -> TraceParent {
+        self.inner.trace
     }
 
     /// Runs `answer` as the answer to this request.

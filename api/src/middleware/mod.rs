@@ -8,3 +8,4 @@ pub mod request_metrics;
 pub mod security_headers;
 pub mod shed;
 pub mod time_limit;
+pub mod trace_context;

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use super::context::RequestContext;
+use super::trace_context;
 
 /// The header both ways.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -14,11 +15,12 @@ pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer ids are replaced: they end up in logs, jobs and vendor calls.
 const REQUEST_ID_CHARS_MAX: usize = 128;
 
-/// Names the request, makes the name known to everything below, and puts it on the response.
+/// Names the request and its place in a trace, makes both known to everything below, and puts the name on the response.
 pub async fn name_request(request: Request, next: Next) -> Response {
     let id = given(request.headers()).unwrap_or_else(|| Uuid::now_v7().to_string());
+    let trace = trace_context::of(request.headers());
     let header = HeaderValue::from_str(&id).ok();
-    let mut response = RequestContext::new(id).scope(next.run(request)).await;
+    let mut response = RequestContext::new(id, trace).scope(next.run(request)).await;
     if let Some(value) = header {
         response.headers_mut().insert(X_REQUEST_ID.clone(), value);
     }

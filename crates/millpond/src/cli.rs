@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{config, demo, jobs, partners, sandbox, serve, up, worker};
+use crate::commands::{config, dead, demo, jobs, partners, queues, sandbox, serve, up, worker};
 use crate::output;
 
 const EXAMPLES: &str = "\
@@ -71,6 +71,12 @@ pub(crate) enum Command {
     /// Look at jobs, try them again, call them off
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Look at jobs that failed, in groups; give many of them another life
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
+    /// Look at queues; pause, resume and drain them
+    #[command(subcommand)]
+    Queues(queues::QueuesCommand),
     /// Show the effective settings, secrets masked
     Config(config::ConfigArgs),
 }

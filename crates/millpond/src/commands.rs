@@ -1,10 +1,12 @@
 //! The commands, one file each: its arguments, and its body.
 
 pub(crate) mod config;
+pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod jobs;
 pub(crate) mod migrate;
 pub(crate) mod partners;
+pub(crate) mod queues;
 pub(crate) mod sandbox;
 pub(crate) mod scheduler;
 pub(crate) mod serve;
@@ -26,7 +28,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Sandbox(arguments) => Box::pin(sandbox::run(&globals, arguments)).await,
         Command::Migrate => Box::pin(migrate::run(&globals)).await,
         Command::Partners(command) => Box::pin(partners::run(&globals, command)).await,
+        Command::Queues(command) => Box::pin(queues::run(&globals, command)).await,
         Command::Jobs(command) => Box::pin(jobs::run(&globals, command)).await,
+        Command::Dead(command) => Box::pin(dead::run(&globals, command)).await,
         Command::Config(arguments) => config::run(&globals, &arguments),
     }
 }

@@ -87,6 +87,9 @@ pub(crate) enum CliError {
     /// A job could not be read or changed.
     #[error(transparent)]
     Queue(#[from] queue::Error),
+    /// Dead jobs were not redriven.
+    #[error(transparent)]
+    Redrive(#[from] jobs::dead_letters::RedriveError),
     /// Deliveries could not be read.
     #[error(transparent)]
     Webhook(#[from] webhooks::WebhookError),
@@ -137,7 +140,9 @@ impl CliError {
             | Self::NoKeys
             | Self::KeysLost { .. }
             | Self::Keys { .. } => "ENCRYPTION_KEYS",
-            Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Webhook(_) => "DATABASE",
+            Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Redrive(_) | Self::Webhook(_) => {
+                "DATABASE"
+            }
             Self::NotMigrated => "NOT_MIGRATED",
             Self::Partner(PartnerError::Invalid(_)) | Self::Usage(_) => "VALIDATION_ERROR",
             Self::Partner(PartnerError::NotFound(_)) | Self::NotFound(_) => "NOT_FOUND",

@@ -18,6 +18,9 @@ use crate::error::CliError;
 /// Name look-ups and the like may still run on other threads; they get this long when everything else has ended.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(1);
 
+/// Threads that run tasks, at the least: handlers that hold on to theirs leave some for everybody else.
+const THREADS_MIN: usize = 8;
+
 fn main() -> ExitCode {
     // The embedded server's watchdog is this binary too, and needs a runtime of its own kind.
     if let Some(code) = db::embedded::run_hidden(std::env::args_os()) {
@@ -37,8 +40,12 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), CliError> {
     // An error means that a provider is installed already, which is all we need.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+    let threads = std::thread::available_parallelism().map_or(THREADS_MIN, |cores| 2 * cores.get());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.max(THREADS_MIN))
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
     let result = runtime.block_on(commands::run(cli));
     runtime.shutdown_timeout(LEFTOVERS_MAX);
     result

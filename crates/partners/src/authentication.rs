@@ -7,8 +7,8 @@
 //! against the time given, not when they were loaded.
 
 use chrono::{DateTime, Utc};
+use db::Connection;
 use kernel::ids::{ApiKeyId, PartnerId, TenantId};
-use sqlx::PgConnection;
 
 use crate::error::PartnerError;
 use crate::keys::{ApiKey, same_hash};
@@ -131,7 +131,7 @@ impl Authenticated {
 
 /// The credentials of a partner named by code or `ptn_…` id; none when there is no such partner.
 pub async fn load_credentials(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     presented: &str,
 ) -> Result<Option<Credentials>, PartnerError> {
     let id = presented.parse::<PartnerId>().ok().map(PartnerId::uuid);
@@ -172,7 +172,7 @@ pub async fn load_credentials(
 
 /// Records, to the minute, that the partner called; true when that was news. Costs a write at most once a minute
 /// and partner, whatever is called meanwhile.
-pub async fn touch_last_call(conn: &mut PgConnection, tenant: TenantId) -> Result<bool, PartnerError> {
+pub async fn touch_last_call(conn: &mut Connection, tenant: TenantId) -> Result<bool, PartnerError> {
     let touched = sqlx::query!(
         "
         update partners set last_api_call_at = date_trunc('minute', now())

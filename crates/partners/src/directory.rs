@@ -8,14 +8,14 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
+use db::Connection;
 use kernel::ids::{PartnerId, TenantId};
 use kernel::sealing::{Keyring, SealContext};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{FieldFault, PartnerError};
 use crate::rotation::{NewKey, insert_key};
-use crate::subscription::{Subscription, SubscriptionStatus, SubscriptionTier};
+use crate::subscription::{SHARE_WEIGHT_MAX, Subscription, SubscriptionStatus, SubscriptionTier};
 
 /// Requests a minute of a partner for whom nothing else was asked.
 pub const RATE_LIMIT_DEFAULT: u32 = 100;
@@ -39,6 +39,8 @@ pub struct Partner {
     pub rate_limit_per_minute: u32,
     /// What it has bought.
     pub subscription: Subscription,
+    /// Its own weight among those that share the workers, instead of its tier's.
+    pub share_weight: Option<i16>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Its last authenticated call, to the minute.
@@ -82,7 +84,7 @@ impl fmt::Debug for Created {
 /// belong together. All wrong fields are reported at once; a taken code names its holder and leaves the transaction
 /// usable.
 pub async fn create(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     keyring: &Keyring,
     new: NewPartner,
 ) -> Result<Created, PartnerError> {
@@ -126,6 +128,7 @@ pub async fn create(
         is_active: true,
         rate_limit_per_minute: new.rate_limit_per_minute,
         subscription,
+        share_weight: None,
         created_at,
         last_api_call_at: None,
     };
@@ -134,7 +137,7 @@ pub async fn create(
 
 /// Partners in the order of their codes, at most `rows_max`, after the code `after` if one is given.
 pub async fn list(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     after: Option<&str>,
     rows_max: u32,
 ) -> Result<Vec<Partner>, PartnerError> {
@@ -142,7 +145,7 @@ pub async fn list(
         PartnerRow,
         r#"
         select p.id, p.code, p.name, p.is_active, p.rate_limit_per_minute, p.created_at, p.last_api_call_at,
-               s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus"
+               s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus", s.share_weight
         from partners p join partner_subscriptions s on s.tenant_id = p.id
         where $1::text is null or p.code > $1
         order by p.code
@@ -157,16 +160,13 @@ pub async fn list(
 }
 
 /// A partner by its code or `ptn_…` id. A code has no `_`, so the two are never confused.
-pub async fn find_by_code_or_id(
-    conn: &mut PgConnection,
-    text: &str,
-) -> Result<Option<Partner>, PartnerError> {
+pub async fn find_by_code_or_id(conn: &mut Connection, text: &str) -> Result<Option<Partner>, PartnerError> {
     let id = text.parse::<PartnerId>().ok().map(PartnerId::uuid);
     let row = sqlx::query_as!(
         PartnerRow,
         r#"
         select p.id, p.code, p.name, p.is_active, p.rate_limit_per_minute, p.created_at, p.last_api_call_at,
-               s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus"
+               s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus", s.share_weight
         from partners p join partner_subscriptions s on s.tenant_id = p.id
         where p.code = $1 or p.id = $2
         "#,
@@ -178,19 +178,57 @@ pub async fn find_by_code_or_id(
     Ok(row.map(Partner::from))
 }
 
+/// What is to be different about a subscription.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SubscriptionChange {
+    /// Another tier.
+    pub tier: Option<SubscriptionTier>,
+    /// A weight of the partner's own, or again that of its tier.
+    pub share_weight: Option<Option<i16>>,
+}
+
+/// Changes a partner's subscription and answers the partner as it is then. Whoever calls this tells those that go by
+/// it, in the same transaction.
+pub async fn change_subscription(
+    conn: &mut Connection,
+    partner: PartnerId,
+    change: SubscriptionChange,
+) -> Result<Partner, PartnerError> {
+    if let Some(Some(weight)) = change.share_weight
+        && !(1..=SHARE_WEIGHT_MAX).contains(&weight)
+    {
+        let message = format!("a whole number from 1 to {SHARE_WEIGHT_MAX}");
+        return Err(PartnerError::Invalid(vec![FieldFault { field: "shareWeight", message }]));
+    }
+    sqlx::query!(
+        "
+        update partner_subscriptions
+        set tier = coalesce($2, tier), share_weight = case when $3 then $4 else share_weight end, updated_at = now()
+        where tenant_id = $1
+        ",
+        partner.uuid(),
+        change.tier.map(SubscriptionTier::as_str),
+        change.share_weight.is_some(),
+        change.share_weight.flatten(),
+    )
+    .execute(&mut *conn)
+    .await?;
+    find_by_code_or_id(conn, &partner.to_string()).await?.ok_or(PartnerError::NotFound("partner"))
+}
+
 /// Lets the partner call again. Activating an active one changes nothing.
-pub async fn activate(conn: &mut PgConnection, partner: PartnerId) -> Result<(), PartnerError> {
+pub async fn activate(conn: &mut Connection, partner: PartnerId) -> Result<(), PartnerError> {
     set_active(conn, partner, true).await
 }
 
 /// Stops the partner from calling; its keys stay. Deactivating twice changes nothing.
-pub async fn deactivate(conn: &mut PgConnection, partner: PartnerId) -> Result<(), PartnerError> {
+pub async fn deactivate(conn: &mut Connection, partner: PartnerId) -> Result<(), PartnerError> {
     set_active(conn, partner, false).await
 }
 
 /// The secret our webhooks to this partner are signed with. Do not log it.
 pub async fn webhook_secret(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     keyring: &Keyring,
     tenant: TenantId,
 ) -> Result<String, PartnerError> {
@@ -212,6 +250,7 @@ struct PartnerRow {
     last_api_call_at: Option<DateTime<Utc>>,
     tier: SubscriptionTier,
     status: SubscriptionStatus,
+    share_weight: Option<i16>,
 }
 
 impl From<PartnerRow> for Partner {
@@ -224,6 +263,7 @@ impl From<PartnerRow> for Partner {
             // The table's constraint keeps it positive.
             rate_limit_per_minute: row.rate_limit_per_minute.unsigned_abs(),
             subscription: Subscription { tier: row.tier, status: row.status },
+            share_weight: row.share_weight,
             created_at: row.created_at,
             last_api_call_at: row.last_api_call_at,
         }
@@ -253,16 +293,12 @@ fn faults(new: &NewPartner) -> Vec<FieldFault> {
 }
 
 /// Who holds the code. The insert has waited for any other insert of it, so the holder is visible now.
-async fn taken(conn: &mut PgConnection, code: String) -> Result<PartnerError, PartnerError> {
+async fn taken(conn: &mut Connection, code: String) -> Result<PartnerError, PartnerError> {
     let holder = sqlx::query!("select id, name from partners where code = $1", code).fetch_one(conn).await?;
     Ok(PartnerError::CodeTaken { code, holder: PartnerId::from_uuid(holder.id), name: holder.name })
 }
 
-async fn set_active(
-    conn: &mut PgConnection,
-    partner: PartnerId,
-    is_active: bool,
-) -> Result<(), PartnerError> {
+async fn set_active(conn: &mut Connection, partner: PartnerId, is_active: bool) -> Result<(), PartnerError> {
     let changed = sqlx::query!(
         "update partners set is_active = $2, updated_at = now() where id = $1",
         partner.uuid(),

@@ -7,8 +7,8 @@
 
 use std::str::FromStr;
 
+use db::Connection;
 use kernel::ids::{JobId, TenantId};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::PartnerError;
@@ -57,7 +57,7 @@ pub enum Claim {
 
 /// Asks for a key. `fingerprint` is the SHA-256 of method, path and body. Needs a transaction in READ COMMITTED.
 pub async fn claim(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     key: &IdempotencyKey,
     fingerprint: &[u8; 32],
@@ -93,7 +93,7 @@ pub async fn claim(
 
 /// Remembers which job a key made, in the transaction that claimed it and enqueued the job.
 pub async fn store(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     key: &IdempotencyKey,
     fingerprint: &[u8; 32],
@@ -120,7 +120,7 @@ pub async fn store(
 /// Remembers whom the jobs behind stored keys are about, so that erasure finds the rows. Jobs without a key are left
 /// alone.
 pub async fn set_subject(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     jobs: &[(TenantId, JobId)],
     subject: Uuid,
 ) -> Result<(), PartnerError> {
@@ -142,7 +142,7 @@ pub async fn set_subject(
 
 /// Deletes at most `rows_max` keys past their 24 hours, oldest first; gives how many. May run any time, several at
 /// once.
-pub async fn prune(conn: &mut PgConnection, rows_max: u32) -> Result<u64, PartnerError> {
+pub async fn prune(conn: &mut Connection, rows_max: u32) -> Result<u64, PartnerError> {
     let pruned = sqlx::query!(
         "
         delete from idempotency_keys

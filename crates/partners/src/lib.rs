@@ -4,7 +4,7 @@
 //! never more requests than a partner's limit pass in one clock minute, over any number of processes; one
 //! idempotency key means one effect within its 24 hours.
 //!
-//! This crate is SQL and rules over `&mut PgConnection`. It opens no transaction: where several statements belong
+//! This crate is SQL and rules over `&mut db::Connection`. It opens no transaction: where several statements belong
 //! together, the function says so. Only this crate writes the tables `partners`, `partner_subscriptions`,
 //! `partner_api_keys`, `partner_rate_windows` and `idempotency_keys`.
 
@@ -18,10 +18,12 @@ pub mod rotation;
 pub mod subscription;
 
 pub use authentication::{Access, AuthFailure, Authenticated, Credentials};
-pub use directory::{Created, NewPartner, Partner};
+pub use directory::{Created, NewPartner, Partner, SubscriptionChange};
 pub use error::{FieldFault, PartnerError};
 pub use idempotency::{Claim, IdempotencyKey};
 pub use keys::ApiKey;
 pub use rate_window::RateDecision;
 pub use rotation::NewKey;
-pub use subscription::{Features, Subscription, SubscriptionStatus, SubscriptionTier, tier_weight};
+pub use subscription::{
+    Features, SHARE_WEIGHT_MAX, Subscription, SubscriptionStatus, SubscriptionTier, share_weight,
+};

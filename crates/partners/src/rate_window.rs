@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
+use db::Connection;
 use kernel::ids::TenantId;
-use sqlx::PgConnection;
 
 use crate::error::PartnerError;
 
@@ -29,11 +29,7 @@ pub struct RateDecision {
 ///
 /// Give it a connection outside a transaction: within one, every other draw of the partner waits for its end, and
 /// its rollback would give the draw back.
-pub async fn draw(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    limit: u32,
-) -> Result<RateDecision, PartnerError> {
+pub async fn draw(conn: &mut Connection, tenant: TenantId, limit: u32) -> Result<RateDecision, PartnerError> {
     let limit = limit.min(LIMIT_MAX);
     // The volatile clock keeps the inner select from being merged into the outer one, hence one reading a draw.
     let drawn = sqlx::query!(

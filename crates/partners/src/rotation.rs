@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use db::Connection;
 use kernel::ids::{ApiKeyId, PartnerId};
-use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 
 use crate::error::{FieldFault, PartnerError};
@@ -48,7 +48,7 @@ pub struct KeySummary {
 /// Makes a new key. The keys before it die at once, or after `overlap` (at most a day); none lives longer by it.
 /// Needs a transaction: several statements belong together.
 pub async fn rotate_key(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     partner: PartnerId,
     overlap: Duration,
 ) -> Result<NewKey, PartnerError> {
@@ -70,7 +70,7 @@ pub async fn rotate_key(
 
 /// Revokes one key. Revoking it again changes nothing.
 pub async fn revoke_key(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     partner: PartnerId,
     key: ApiKeyId,
 ) -> Result<(), PartnerError> {
@@ -92,7 +92,7 @@ pub async fn revoke_key(
 
 /// The newest keys of a partner, at most `rows_max`, dead ones included.
 pub async fn list_keys(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     partner: PartnerId,
     rows_max: u32,
 ) -> Result<Vec<KeySummary>, PartnerError> {
@@ -117,7 +117,7 @@ pub async fn list_keys(
 }
 
 /// Adds a key that does not expire.
-pub(crate) async fn insert_key(conn: &mut PgConnection, partner: PartnerId) -> Result<NewKey, PartnerError> {
+pub(crate) async fn insert_key(conn: &mut Connection, partner: PartnerId) -> Result<NewKey, PartnerError> {
     let id = ApiKeyId::new();
     let (api_key, hash, prefix) = ApiKey::generate();
     let inserted = sqlx::query!(
@@ -143,7 +143,7 @@ pub(crate) async fn insert_key(conn: &mut PgConnection, partner: PartnerId) -> R
     }
 }
 
-async fn revoke_all(conn: &mut PgConnection, partner: PartnerId) -> Result<(), PartnerError> {
+async fn revoke_all(conn: &mut Connection, partner: PartnerId) -> Result<(), PartnerError> {
     sqlx::query!(
         "update partner_api_keys set revoked_at = now() where tenant_id = $1 and revoked_at is null",
         partner.uuid(),
@@ -154,7 +154,7 @@ async fn revoke_all(conn: &mut PgConnection, partner: PartnerId) -> Result<(), P
 }
 
 async fn expire_all(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     partner: PartnerId,
     overlap: Duration,
 ) -> Result<(), PartnerError> {

@@ -106,13 +106,17 @@ impl SubscriptionTier {
     }
 }
 
-/// A tier's weight when workers share their time among partners.
-pub const fn tier_weight(tier: SubscriptionTier) -> u32 {
-    match tier {
-        SubscriptionTier::Free => 1,
-        SubscriptionTier::Basic => 2,
-        SubscriptionTier::Premium => 4,
-        SubscriptionTier::Enterprise => 8,
+/// The greatest weight a partner may be given.
+pub const SHARE_WEIGHT_MAX: i16 = 1_000;
+
+/// A partner's weight when workers share their time among partners: its own if it was given one, else its tier's.
+pub const fn share_weight(tier: SubscriptionTier, own: Option<i16>) -> i16 {
+    match (own, tier) {
+        (Some(own), _) => own,
+        (None, SubscriptionTier::Free) => 1,
+        (None, SubscriptionTier::Basic) => 2,
+        (None, SubscriptionTier::Premium) => 4,
+        (None, SubscriptionTier::Enterprise) => 8,
     }
 }
 
@@ -183,7 +187,8 @@ mod tests {
     fn quotas_and_weights_grow_with_the_tier() {
         let quotas = SubscriptionTier::ALL.map(SubscriptionTier::monthly_quota);
         assert_eq!(quotas, [Some(10), Some(50), Some(200), None]);
-        assert_eq!(SubscriptionTier::ALL.map(tier_weight), [1, 2, 4, 8]);
+        assert_eq!(SubscriptionTier::ALL.map(|tier| share_weight(tier, None)), [1, 2, 4, 8]);
+        assert_eq!(SubscriptionTier::ALL.map(|tier| share_weight(tier, Some(3))), [3; 4]);
     }
 
     #[test]

@@ -14,10 +14,10 @@
 //! that whoever could make either exist waits; then the rows that hold either, in the order of their ids.
 
 use chrono::{DateTime, Utc};
+use db::Connection;
 use kernel::Platform;
 use kernel::ids::{InfluencerId, PartnerId};
 use kernel::sealing::{Keyring, SealContext};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::PoolError;
@@ -74,7 +74,7 @@ pub struct Crawl {
 
 /// Saves a crawl: the entry it belongs to, made or updated, and the crawl itself for reuse under its lookup key.
 pub async fn save_crawl(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     keyring: &Keyring,
     crawl: Crawl,
 ) -> Result<InfluencerId, PoolError> {
@@ -128,7 +128,7 @@ impl Crawl {
 }
 
 /// Waits for other crawls of the same vendor id or the same name, in one order for all.
-async fn lock(conn: &mut PgConnection, crawl: &Crawl) -> Result<(), PoolError> {
+async fn lock(conn: &mut Connection, crawl: &Crawl) -> Result<(), PoolError> {
     sqlx::query!(
         "select pg_advisory_xact_lock(key)
          from (
@@ -154,7 +154,7 @@ struct Holder {
     is_same_name: bool,
 }
 
-async fn holders(conn: &mut PgConnection, crawl: &Crawl) -> Result<Vec<Holder>, PoolError> {
+async fn holders(conn: &mut Connection, crawl: &Crawl) -> Result<Vec<Holder>, PoolError> {
     let holders = sqlx::query_as!(
         Holder,
         r#"select id, platform, vb_profile_id is not null as "has_vendor_id!",
@@ -173,7 +173,7 @@ async fn holders(conn: &mut PgConnection, crawl: &Crawl) -> Result<Vec<Holder>, 
     Ok(holders)
 }
 
-async fn take_name_from(conn: &mut PgConnection, id: Uuid, crawl: &Crawl) -> Result<(), PoolError> {
+async fn take_name_from(conn: &mut Connection, id: Uuid, crawl: &Crawl) -> Result<(), PoolError> {
     sqlx::query!(
         "update pool_influencers
          set username = username || '~' || replace(id::text, '-', ''),
@@ -210,7 +210,7 @@ impl Sealed {
 }
 
 async fn insert(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: InfluencerId,
     crawl: &Crawl,
     sealed: &Sealed,
@@ -246,7 +246,7 @@ async fn insert(
 }
 
 async fn update(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: InfluencerId,
     crawl: &Crawl,
     sealed: &Sealed,
@@ -279,7 +279,7 @@ async fn update(
     Ok(())
 }
 
-async fn remember(conn: &mut PgConnection, crawl: &Crawl, id: InfluencerId) -> Result<(), PoolError> {
+async fn remember(conn: &mut Connection, crawl: &Crawl, id: InfluencerId) -> Result<(), PoolError> {
     sqlx::query!(
         "insert into pool_crawls (platform, lookup_key, influencer_id, crawled_at)
          values ($1, $2, $3, now())

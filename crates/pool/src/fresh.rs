@@ -6,15 +6,15 @@
 
 use std::time::Duration;
 
+use db::Connection;
 use kernel::Platform;
-use sqlx::PgConnection;
 
 use crate::PoolError;
 use crate::profile::{PoolProfile, ProfileRow};
 
 /// The profile that `lookup_key` names, if it was crawled under that key within `age_max`.
 pub async fn fresh(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     platform: Platform,
     lookup_key: &str,
     age_max: Duration,
@@ -39,7 +39,7 @@ pub async fn fresh(
 
 /// Whether the vendor said within `age_max` that it cannot find what `lookup_key` names.
 pub async fn missed(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     platform: Platform,
     lookup_key: &str,
     age_max: Duration,
@@ -59,11 +59,7 @@ pub async fn missed(
 }
 
 /// Remembers that the vendor cannot find what `lookup_key` names. Saving a crawl under that key forgets it.
-pub async fn save_miss(
-    conn: &mut PgConnection,
-    platform: Platform,
-    lookup_key: &str,
-) -> Result<(), PoolError> {
+pub async fn save_miss(conn: &mut Connection, platform: Platform, lookup_key: &str) -> Result<(), PoolError> {
     sqlx::query!(
         "insert into pool_misses (platform, lookup_key, missed_at)
          values ($1, $2, now())
@@ -78,7 +74,7 @@ pub async fn save_miss(
 
 /// Forgets at most `rows_max` misses older than `age`, and says how many; repeat until it is fewer than
 /// `rows_max`.
-pub async fn prune_misses(conn: &mut PgConnection, age: Duration, rows_max: i64) -> Result<u64, PoolError> {
+pub async fn prune_misses(conn: &mut Connection, age: Duration, rows_max: i64) -> Result<u64, PoolError> {
     let deleted = sqlx::query!(
         "delete from pool_misses m
          using (
@@ -98,7 +94,7 @@ pub async fn prune_misses(conn: &mut PgConnection, age: Duration, rows_max: i64)
 
 /// Forgets at most `rows_max` crawls older than `age`, and says how many; repeat until it is fewer than
 /// `rows_max`. Profiles stay.
-pub async fn prune_crawls(conn: &mut PgConnection, age: Duration, rows_max: i64) -> Result<u64, PoolError> {
+pub async fn prune_crawls(conn: &mut Connection, age: Duration, rows_max: i64) -> Result<u64, PoolError> {
     let deleted = sqlx::query!(
         "delete from pool_crawls c
          using (

@@ -1,10 +1,10 @@
 //! A crawled profile as it is read and as it is told: never with contact details, which cost quota.
 
 use chrono::{DateTime, Utc};
+use db::Connection;
 use kernel::Platform;
 use kernel::ids::InfluencerId;
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::PoolError;
@@ -118,7 +118,7 @@ impl From<PoolProfile> for ProfileResult {
 }
 
 /// The entry of that id, if it exists and was ever crawled.
-pub async fn get(conn: &mut PgConnection, id: InfluencerId) -> Result<Option<PoolProfile>, PoolError> {
+pub async fn get(conn: &mut Connection, id: InfluencerId) -> Result<Option<PoolProfile>, PoolError> {
     let row = sqlx::query_as!(
         ProfileRow,
         r#"select id, vb_profile_id as "vb_profile_id!", platform, username, display_name, followers, following,

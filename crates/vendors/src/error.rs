@@ -80,6 +80,12 @@ pub enum VendorError {
     /// The token is missing, wrong or expired.
     #[error("the vendor does not accept the token")]
     Unauthorized,
+    /// The [gate](crate::Gate) let no try through: nothing was sent.
+    #[error("no call to the vendor was permitted")]
+    NotPermitted {
+        /// What the gate said.
+        source: crate::Refused,
+    },
 }
 
 impl VendorError {
@@ -92,7 +98,8 @@ impl VendorError {
             | Self::RateLimited { .. }
             | Self::Server { .. }
             | Self::Malformed { .. }
-            | Self::Unauthorized => true,
+            | Self::Unauthorized
+            | Self::NotPermitted { .. } => true,
             Self::NotFound | Self::Private | Self::Rejected { .. } => false,
         }
     }
@@ -127,6 +134,7 @@ impl VendorError {
             Self::Private => "private",
             Self::Rejected { .. } => "rejected",
             Self::Unauthorized => "unauthorized",
+            Self::NotPermitted { .. } => "not_permitted",
         }
     }
 

@@ -11,13 +11,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder};
+use kernel::trace::{TRACEPARENT, TraceParent};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode, redirect};
 use tokio::time::Instant;
 use url::{Host, Url};
 
-use crate::{SetupError, VendorError, retry_after};
+use crate::{Gate, SetupError, VendorError, retry_after};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +27,7 @@ const QUICK_RETRIES_MAX: usize = 2;
 const QUICK_RETRY_MIN: Duration = Duration::from_millis(100);
 const QUICK_RETRY_MAX: Duration = Duration::from_secs(1);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE: HeaderName = HeaderName::from_static(TRACEPARENT);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const HEADER_CHARACTERS_MAX: usize = 128;
 
@@ -69,11 +71,29 @@ pub struct Call<'a> {
     pub path: &'a [&'a str],
     /// The JSON body.
     pub body: Option<serde_json::Value>,
+    /// On whose behalf this happens.
+    pub origin: Origin<'a>,
+    /// The same for all tries of one piece of work; up to 128 visible ASCII characters.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// What a call is made for, so that the vendor's records can be found from ours and ours from the vendor's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin<'a> {
     /// The request on whose behalf this happens, for `X-Request-Id`. Left out when it cannot stand in a header: the
     /// trace is not worth failing the call.
     pub request_id: Option<&'a str>,
-    /// The same for all tries of one piece of work; up to 128 visible ASCII characters.
-    pub idempotency_key: Option<&'a str>,
+    /// The span that makes the call, for `traceparent`; every try is a child of it.
+    pub trace: Option<TraceParent>,
+    /// Asked before every try; none: calls are not counted by anybody.
+    pub gate: Option<&'a dyn Gate>,
+}
+
+/// A request that is in no trace.
+impl<'a> From<Option<&'a str>> for Origin<'a> {
+    fn from(request_id: Option<&'a str>) -> Self {
+        Self { request_id, trace: None, gate: None }
+    }
 }
 
 /// A vendor's client: its address, token and limits, over pooled connections. Cheap to clone.
@@ -106,33 +126,50 @@ impl Transport {
     /// Sends a call and reads the 2xx body with `read`, trying again at once up to twice where that may help.
     ///
     /// # Errors
-    /// As [`VendorError`] says. Never later than the timeout.
+    /// As [`VendorError`] says. Never later than the timeout, not counting the wait for permits.
     pub async fn call<T, R>(&self, call: &Call<'_>, read: R) -> Result<T, VendorError>
     where
         R: Fn(&[u8]) -> Result<T, VendorError>,
     {
-        let deadline = Instant::now() + self.timeout;
-        let pauses = ExponentialBuilder::default()
+        let mut deadline = Instant::now() + self.timeout;
+        let mut pauses = ExponentialBuilder::default()
             .with_min_delay(QUICK_RETRY_MIN)
             .with_max_delay(QUICK_RETRY_MAX)
             .with_factor(3.0)
             .with_max_times(QUICK_RETRIES_MAX)
-            .with_jitter();
-        (|| self.measured(call, deadline, &read))
-            .retry(pauses)
-            .when(VendorError::is_brief)
+            .with_jitter()
+            .build();
+        let mut failed = None;
+        loop {
+            let asked_at = Instant::now();
+            let pass = match call.origin.gate {
+                Some(gate) => match gate.pass().await {
+                    Ok(pass) => Some(pass),
+                    // What the vendor did comes before what it would have been asked next.
+                    Err(source) => return Err(failed.unwrap_or(VendorError::NotPermitted { source })),
+                },
+                None => None,
+            };
+            // The vendor's time is not spent by waiting for our own permission.
+            deadline += asked_at.elapsed();
+            let error = match self.measured(call, deadline, &read).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            drop(pass);
             // A pause that would outlast the deadline helps nobody: better the real error now than a timeout later.
-            .adjust(|_, pause| pause.filter(|pause| Instant::now() + *pause < deadline))
-            .notify(|error, pause| {
-                tracing::debug!(
-                    vendor = self.dialect.vendor,
-                    operation = call.operation,
-                    outcome = error.outcome(),
-                    pause_ms = pause.as_millis() as u64,
-                    "the vendor is called again"
-                );
-            })
-            .await
+            let pause = pauses.next().filter(|pause| error.is_brief() && Instant::now() + *pause < deadline);
+            let Some(pause) = pause else { return Err(error) };
+            tracing::debug!(
+                vendor = self.dialect.vendor,
+                operation = call.operation,
+                outcome = error.outcome(),
+                pause_ms = pause.as_millis() as u64,
+                "the vendor is called again"
+            );
+            tokio::time::sleep(pause).await;
+            failed = Some(error);
+        }
     }
 
     /// One try, cut off at the deadline, counted and timed.
@@ -185,7 +222,17 @@ impl Transport {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(AUTHORIZATION, self.authorization.clone());
-        if let Some(request_id) = call.request_id.and_then(short_header) {
+        if let Some(trace) = call.origin.trace.map(TraceParent::child) {
+            tracing::debug!(
+                vendor = self.dialect.vendor,
+                operation = call.operation,
+                trace.id = trace.trace_id(),
+                trace.span = trace.span_id(),
+                "the vendor is called"
+            );
+            headers.extend(short_header(&trace.to_string()).map(|value| (TRACE, value)));
+        }
+        if let Some(request_id) = call.origin.request_id.and_then(short_header) {
             headers.insert(REQUEST_ID, request_id);
         }
         if let Some(key) = call.idempotency_key {

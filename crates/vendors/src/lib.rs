@@ -8,8 +8,11 @@
 //! On failure: a [`VendorError`] says what happened, whether another try may help and when the vendor wants it.
 
 mod error;
+mod gate;
 pub mod http;
 pub mod meter;
 mod retry_after;
 
 pub use error::{SetupError, VendorError};
+pub use gate::{Gate, Pass, Passing, Refused};
+pub use http::Origin;

@@ -19,7 +19,7 @@ use kernel::Platform;
 use kernel::profile_url::ProfileUrl;
 use reqwest::Method;
 
-use crate::http::{Access, Call, Dialect, Transport};
+use crate::http::{Access, Call, Dialect, Origin, Transport};
 use crate::{SetupError, VendorError};
 
 /// How the meter is reached.
@@ -145,7 +145,7 @@ impl Meter {
     pub async fn enrich(
         &self,
         url: &ProfileUrl,
-        request_id: Option<&str>,
+        origin: impl Into<Origin<'_>>,
         idempotency_key: &str,
     ) -> Result<MeterProfile, VendorError> {
         let call = Call {
@@ -153,7 +153,7 @@ impl Meter {
             method: Method::POST,
             path: &["v1", "profiles", "enrich"],
             body: Some(serde_json::json!({"url": url.canonical()})),
-            request_id,
+            origin: origin.into(),
             idempotency_key: Some(idempotency_key),
         };
         let read = |body: &[u8]| {
@@ -170,14 +170,18 @@ impl Meter {
     ///
     /// # Errors
     /// As [`VendorError`] says.
-    pub async fn get(&self, profile_id: &str, request_id: Option<&str>) -> Result<MeterProfile, VendorError> {
+    pub async fn get(
+        &self,
+        profile_id: &str,
+        origin: impl Into<Origin<'_>>,
+    ) -> Result<MeterProfile, VendorError> {
         sendable(profile_id)?;
         let call = Call {
             operation: "get",
             method: Method::GET,
             path: &["v1", "profiles", profile_id],
             body: None,
-            request_id,
+            origin: origin.into(),
             idempotency_key: None,
         };
         let read = |body: &[u8]| {
@@ -198,7 +202,7 @@ impl Meter {
     pub async fn refresh_batch(
         &self,
         profile_ids: &[String],
-        request_id: Option<&str>,
+        origin: impl Into<Origin<'_>>,
         idempotency_key: &str,
     ) -> Result<Vec<Refreshed>, VendorError> {
         if profile_ids.is_empty() || profile_ids.len() > Self::BATCH_IDS_MAX {
@@ -213,7 +217,7 @@ impl Meter {
             method: Method::POST,
             path: &["v1", "profiles", "refresh"],
             body: Some(serde_json::json!({"profileIds": profile_ids})),
-            request_id,
+            origin: origin.into(),
             idempotency_key: Some(idempotency_key),
         };
         let read = |body: &[u8]| in_order_of(profile_ids, wire::batch(body, kernel::clock::now())?);

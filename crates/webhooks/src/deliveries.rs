@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use db::Connection;
 use kernel::ids::{DeliveryId, JobId, TenantId};
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::WebhookError;
@@ -91,7 +91,7 @@ pub struct RecordedAttempt {
 }
 
 /// Makes the delivery unless it exists. True if it was made now.
-pub async fn create(conn: &mut PgConnection, new: NewDelivery<'_>) -> Result<bool, WebhookError> {
+pub async fn create(conn: &mut Connection, new: NewDelivery<'_>) -> Result<bool, WebhookError> {
     let made = sqlx::query!(
         "insert into webhook_deliveries (tenant_id, id, job_id, url, subject_id)
          values ($1, $2, $3, $4, $5)
@@ -109,7 +109,7 @@ pub async fn create(conn: &mut PgConnection, new: NewDelivery<'_>) -> Result<boo
 
 /// The tenant's delivery of that id.
 pub async fn get(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     id: DeliveryId,
 ) -> Result<Option<Delivery>, WebhookError> {
@@ -127,7 +127,7 @@ pub async fn get(
 
 /// The tenant's deliveries that report `job`, oldest first.
 pub async fn list_of_job(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     job: JobId,
 ) -> Result<Vec<Delivery>, WebhookError> {
@@ -146,7 +146,7 @@ pub async fn list_of_job(
 
 /// Notes the creator of whom the delivery tells, so that erasure finds it. It is known once the job has ended.
 pub async fn set_subject(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     id: DeliveryId,
     subject: Uuid,
@@ -166,7 +166,7 @@ pub async fn set_subject(
 /// Records an attempt under the next number and answers that. Call it in a transaction that alone may write
 /// about the delivery (its job's).
 pub async fn record_attempt(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     delivery: DeliveryId,
     attempt: &Attempt,
@@ -194,7 +194,7 @@ pub async fn record_attempt(
 
 /// The delivery's attempts in their order.
 pub async fn list_attempts(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     delivery: DeliveryId,
 ) -> Result<Vec<RecordedAttempt>, WebhookError> {
@@ -213,7 +213,7 @@ pub async fn list_attempts(
 
 /// Ends a pending delivery as delivered. False if it had ended already or does not exist.
 pub async fn mark_delivered(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     id: DeliveryId,
 ) -> Result<bool, WebhookError> {
@@ -222,7 +222,7 @@ pub async fn mark_delivered(
 
 /// Ends a pending delivery as given up. False if it had ended already or does not exist.
 pub async fn mark_failed(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     id: DeliveryId,
 ) -> Result<bool, WebhookError> {
@@ -231,7 +231,7 @@ pub async fn mark_failed(
 
 /// Makes a delivery that was given up pending again, so that its job, tried again, sends it. False if it had not been
 /// given up.
-pub async fn reopen(conn: &mut PgConnection, tenant: TenantId, id: DeliveryId) -> Result<bool, WebhookError> {
+pub async fn reopen(conn: &mut Connection, tenant: TenantId, id: DeliveryId) -> Result<bool, WebhookError> {
     let reopened = sqlx::query!(
         "update webhook_deliveries set status = 'pending', ended_at = null
          where tenant_id = $1 and id = $2 and status = 'failed'",
@@ -248,7 +248,7 @@ pub async fn reopen(conn: &mut PgConnection, tenant: TenantId, id: DeliveryId) -
 ///
 /// Pending ones go too (their job died without a word), so `retention` must be longer than the schedule can
 /// take: ten days if every answer asks for the longest wait.
-pub async fn prune(conn: &mut PgConnection, retention: Duration, rows_max: i64) -> Result<u64, WebhookError> {
+pub async fn prune(conn: &mut Connection, retention: Duration, rows_max: i64) -> Result<u64, WebhookError> {
     let deleted = sqlx::query!(
         "delete from webhook_deliveries d
          using (
@@ -292,7 +292,7 @@ impl From<DeliveryRow> for Delivery {
 }
 
 async fn end(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     id: DeliveryId,
     status: DeliveryStatus,

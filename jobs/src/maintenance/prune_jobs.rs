@@ -1,5 +1,6 @@
-//! `maintenance.prune_jobs`: removes what has outlived its retention and prepares the coming weeks' partitions.
-//! It takes no input and rereads the state, so it may run any number of times, at any time.
+//! `maintenance.prune_jobs`: removes what finished jobs left in the tables of the domains, when its time is over. The
+//! queue keeps its own history in order. It takes no input and rereads the state, so it may run any number of times,
+//! at any time.
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ impl Job for PruneJobs {
         attempts_max: 5,
         timeout: Duration::from_secs(600),
         backoff: Backoff::Exponential { base: Duration::from_secs(30), max: Duration::from_secs(600) },
+        ..Policy::DEFAULT
     };
 }
 
@@ -30,7 +32,6 @@ const BATCH_ROWS_MAX: u32 = 1_000;
 impl Handler for PruneJobs {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
         let services = cx.services();
-        let jobs = queue::prune(&services.pool, services.retention).await?;
         let mut rows = Rows::default();
         loop {
             let mut tx = cx.begin().await?;
@@ -59,9 +60,6 @@ impl Handler for PruneJobs {
             }
         }
         Ok(Outcome::Done(Some(json!({
-            "partitionsCreated": jobs.partitions_created,
-            "partitionsDropped": jobs.partitions_dropped,
-            "uniqueKeys": jobs.keys_removed,
             "deliveries": rows.deliveries,
             "idempotencyKeys": rows.idempotency_keys,
             "crawls": rows.crawls,

@@ -1,12 +1,13 @@
 //! What can be asked of profiles through more than one door (HTTP, the demonstration).
 
 use ::webhooks::NewDelivery;
+use db::Connection;
 use kernel::{
     ids::{DeliveryId, JobId, PartnerId, TenantId},
     profile_url::ProfileUrl,
+    trace::TraceParent,
 };
 use queue::{NewJob, enqueue_many};
-use sqlx::PgConnection;
 
 use super::Enrich;
 use crate::webhooks::Deliver;
@@ -22,6 +23,8 @@ pub struct NewEnrich {
     pub callback_url: Option<String>,
     /// The request that carried the wish.
     pub request_id: Option<String>,
+    /// Where in a trace that request stands.
+    pub trace: Option<TraceParent>,
 }
 
 /// Why a wish was not stored. The caller's transaction can only be rolled back.
@@ -40,13 +43,14 @@ pub enum RequestError {
 ///
 /// # Errors
 /// A [`RequestError`] with its cause when the database refused.
-pub async fn request_enrich(conn: &mut PgConnection, new: NewEnrich) -> Result<JobId, RequestError> {
+pub async fn request_enrich(conn: &mut Connection, new: NewEnrich) -> Result<JobId, RequestError> {
     let tenant = TenantId::from(new.partner);
     let job = JobId::new();
     let enrich = NewJob::of(&Enrich { profile: new.profile })?
         .tenant(tenant)
         .id(job)
-        .request_id(new.request_id.clone());
+        .request_id(new.request_id.clone())
+        .traceparent(new.trace);
     let Some(url) = new.callback_url else {
         enqueue_many(conn, vec![enrich]).await?;
         return Ok(job);
@@ -57,7 +61,8 @@ pub async fn request_enrich(conn: &mut PgConnection, new: NewEnrich) -> Result<J
         .tenant(tenant)
         .id(JobId::from_uuid(job.derive("callback job")))
         .after(tenant, job)
-        .request_id(new.request_id);
+        .request_id(new.request_id)
+        .traceparent(new.trace);
     enqueue_many(conn, vec![enrich.awaited(), deliver]).await?;
     Ok(job)
 }

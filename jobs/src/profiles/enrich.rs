@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use db::Connection;
 use kernel::{
     ids::{PartnerId, TenantId},
     profile_url::ProfileUrl,
@@ -10,7 +11,6 @@ use kernel::{
 use queue::{Backoff, Enqueued, Job, JobError, NewJob, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::PgConnection;
 
 use super::{Fetch, fetch};
 use crate::{Context, Handler};
@@ -31,6 +31,7 @@ impl Job for Enrich {
         attempts_max: 8,
         timeout: Duration::from_secs(10),
         backoff: Backoff::Exponential { base: Duration::from_millis(500), max: Duration::from_secs(60) },
+        ..Policy::DEFAULT
     };
 }
 
@@ -74,7 +75,7 @@ enum Known {
 }
 
 impl Enrich {
-    async fn known(&self, cx: &Context, conn: &mut PgConnection) -> Result<Known, JobError> {
+    async fn known(&self, cx: &Context, conn: &mut Connection) -> Result<Known, JobError> {
         let (platform, key) = (self.profile.platform(), self.profile.lookup_key());
         let services = cx.services();
         let fresh = pool::fresh(conn, platform, key, services.crawl_reuse).await.map_err(pool_error)?;
@@ -90,8 +91,9 @@ impl Enrich {
         let fetch = Fetch { profile: self.profile.clone(), asked_by };
         Ok(NewJob::of(&fetch)?
             .unique(format!("{}/{}", self.profile.platform(), self.profile.lookup_key()))
-            .awaited()
-            .request_id(cx.request_id().map(str::to_owned)))
+            // Whoever asks first pays for the crawl with its share of the workers.
+            .share_of(cx.share())
+            .awaited())
     }
 }
 

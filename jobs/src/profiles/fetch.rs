@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use db::Connection;
 use kernel::{
     ids::{JobId, PartnerId, TenantId},
     profile_url::ProfileUrl,
@@ -10,12 +11,14 @@ use kernel::{
 use queue::{Backoff, INTERNAL_ERROR, Job, JobError, JobTx, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::PgConnection;
 use uuid::Uuid;
-use vendors::{VendorError, meter::MeterProfile};
+use vendors::{Origin, Refused, VendorError, meter::MeterProfile};
 
-use super::enrich::pool_error;
-use crate::{Context, Handler};
+use super::{
+    enrich::pool_error,
+    metered::{CALLS, Metered, USES},
+};
+use crate::{Context, Handler, PermitError};
 
 /// The arguments.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,6 +40,8 @@ impl Job for Fetch {
         // The vendor has 30 seconds; what comes on top is ours.
         timeout: Duration::from_secs(40),
         backoff: Backoff::Exponential { base: Duration::from_secs(2), max: Duration::from_secs(300) },
+        limits: USES,
+        ..Policy::DEFAULT
     };
 }
 
@@ -47,11 +52,19 @@ impl Handler for Fetch {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
         let services = cx.services();
         let call_key = cx.job().derive("meter.enrich").to_string();
-        let error = match services.meter.enrich(&self.profile, cx.request_id(), &call_key).await {
+        let gate = Metered(&cx);
+        let origin = Origin { request_id: cx.request_id(), trace: Some(cx.trace()), gate: Some(&gate) };
+        let error = match services.meter.enrich(&self.profile, origin, &call_key).await {
             Ok(profile) => return self.save(&cx, profile).await,
             // That there is no such profile is an answer, and newer than what we have.
             Err(VendorError::NotFound | VendorError::Private) => return self.miss(&cx).await,
-            Err(error) => job_error(&error),
+            Err(VendorError::NotPermitted { source }) => return not_permitted(source),
+            Err(error) => {
+                if let VendorError::RateLimited { retry_after } = error {
+                    tighten(&cx, retry_after).await;
+                }
+                job_error(&error)
+            }
         };
         if error.is_fatal() || cx.is_last_attempt() {
             self.answer_stale(&cx, error).await
@@ -140,7 +153,7 @@ async fn answer(mut tx: JobTx, profile: pool::PoolProfile, is_stale: bool) -> Re
 
 /// The requests behind these jobs turned out to be about this creator.
 pub(super) async fn remember_subject(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     jobs: &[(TenantId, JobId)],
     subject: Uuid,
 ) -> Result<(), JobError> {
@@ -156,6 +169,23 @@ const VENDOR_UNAVAILABLE: &str = "VENDOR_UNAVAILABLE";
 /// The end of a job whose profile the vendor cannot see. Which of the two it is, is the creator's matter.
 pub(super) fn not_found() -> JobError {
     JobError::fatal(NOT_FOUND, "the profile was not found or is private")
+}
+
+/// No call was made: the job waits for its turn and uses no attempt.
+fn not_permitted(why: Refused) -> Result<Outcome, JobError> {
+    match why.downcast::<PermitError>() {
+        Ok(why) => why.outcome(),
+        Err(why) => {
+            Err(JobError::retryable(INTERNAL_ERROR, "the vendor was not called").caused_by(why.as_ref()))
+        }
+    }
+}
+
+/// The whole fleet leaves the vendor alone for as long as it wants.
+async fn tighten(cx: &Context, retry_after: Option<Duration>) {
+    if let Err(error) = cx.tighten(CALLS, retry_after).await {
+        tracing::warn!(%error, "the other workers were not told that the meter wants fewer calls");
+    }
 }
 
 /// What a vendor's failure means for the job, in words for the partner.

@@ -11,7 +11,7 @@ use ::webhooks::{
     Secret, Verdict, verdict,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use kernel::ids::DeliveryId;
+use kernel::{ids::DeliveryId, trace::TRACEPARENT};
 use outbound::{AddressRefused, OutboundError, Response};
 use queue::{Backoff, INTERNAL_ERROR, Job, JobError, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,7 @@ impl Job for Deliver {
         // The request has 15 seconds; what comes on top is ours.
         timeout: Duration::from_secs(25),
         backoff: Backoff::Steps(&RETRY_DELAYS),
+        ..Policy::DEFAULT
     };
 }
 
@@ -51,7 +52,9 @@ impl Handler for Deliver {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static("millpond-webhooks/1"));
         let request_id = cx.request_id().map(|id| ("x-request-id", id));
-        for (name, value) in signed.headers().into_iter().chain(request_id) {
+        let trace = cx.trace().child().to_string();
+        let origin = request_id.into_iter().chain([(TRACEPARENT, trace.as_str())]);
+        for (name, value) in signed.headers().into_iter().chain(origin) {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }

@@ -47,7 +47,10 @@ pub async fn cancel(
             state.waker().job_ended();
             StatusCode::OK
         }
-        Cancelled::Asked => StatusCode::ACCEPTED,
+        Cancelled::Asked => {
+            state.waker().cancel();
+            StatusCode::ACCEPTED
+        }
         Cancelled::NotLive if job.status == JobStatus::Cancelled => StatusCode::OK,
         Cancelled::NotLive => return Err(ApiError::Conflict(format!("the job has already {}", job.status))),
     };

@@ -7,13 +7,13 @@ pub mod show;
 use std::time::Duration;
 
 use chrono::Utc;
+use db::Connection;
 use http::HeaderValue;
 use jobs::profiles::Enrich;
 use kernel::ids::{JobId, TenantId};
 use queue::{Job, JobRecord, JobStatus};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use super::instant;
@@ -62,6 +62,9 @@ pub struct JobView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     eta: Option<String>,
+    /// While it has not ended: how far it is, where it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<ProgressView>,
     /// Attempts begun.
     attempts: i16,
     /// Attempts allowed.
@@ -79,6 +82,19 @@ pub struct JobView {
     /// When failed or cancelled: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<FailureView>,
+}
+
+/// How far a job is.
+#[derive(Debug, Serialize, ToSchema)]
+struct ProgressView {
+    /// Steps done.
+    done: u64,
+    /// Steps in all, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    /// In words, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 /// One failed attempt.
@@ -175,6 +191,11 @@ impl JobView {
             created_at: instant(job.created_at),
             estimated_time: remaining.map(estimate::seconds),
             eta: remaining.map(|remaining| instant(now + remaining)),
+            progress: job.progress.map(|progress| ProgressView {
+                done: progress.done,
+                total: progress.total,
+                note: progress.note,
+            }),
             attempts: job.attempts,
             attempts_max: job.attempts_max,
             errors: errors.collect(),
@@ -209,7 +230,7 @@ pub async fn until_ended(state: &ApiState, tenant: TenantId, job: JobId, wait: D
 }
 
 /// A job that the tenant asked for. Other tenants' jobs and internal ones are as absent as those that never were.
-async fn own_job(conn: &mut PgConnection, tenant: TenantId, id: JobId) -> Result<JobRecord, ApiError> {
+async fn own_job(conn: &mut Connection, tenant: TenantId, id: JobId) -> Result<JobRecord, ApiError> {
     let found = queue::get(conn, tenant, id).await?;
     found.filter(|job| PARTNER_KINDS.contains(&job.kind.as_str())).ok_or(ApiError::NotFound("job"))
 }

@@ -54,10 +54,10 @@ pub async fn show(
     Query(look): Query<Look>,
 ) -> Result<Response, ApiError> {
     // The connection goes back before waiting: a thousand who wait must not hold twenty connections.
-    let mut job = own_job(&mut *state.pool().acquire().await?, partner.tenant, id).await?;
+    let mut job = own_job(&mut state.pool().acquire().await?, partner.tenant, id).await?;
     if let Some(wait) = look.wait.filter(|_| !job.status.has_ended()) {
         until_ended(&state, partner.tenant, id, wait).await;
-        job = own_job(&mut *state.pool().acquire().await?, partner.tenant, id).await?;
+        job = own_job(&mut state.pool().acquire().await?, partner.tenant, id).await?;
     }
     let body = job_body(&state, job).await;
     let retry_after = body

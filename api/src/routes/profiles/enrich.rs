@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use db::Connection;
 use http::{HeaderValue, StatusCode, header};
 use jobs::profiles::{NewEnrich, request_enrich};
 use kernel::ids::{JobId, TenantId};
@@ -15,7 +16,6 @@ use kernel::profile_url::ProfileUrl;
 use partners::idempotency::{self, Claim};
 use queue::{JobStatus, Queue};
 use serde::Serialize;
-use sqlx::PgConnection;
 use url::Url;
 use utoipa::ToSchema;
 
@@ -83,6 +83,7 @@ pub struct EnrichAccepted {
     params(
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer open for up to N seconds, N ≤ 25"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, yours to choose"),
+        ("traceparent" = Option<String>, Header, description = "the W3C trace context of your call; the callback carries the same trace"),
     ),
     request_body(content = EnrichRequest, content_type = "application/json"),
     responses(
@@ -106,11 +107,13 @@ pub async fn enrich(
     body: JsonBody,
 ) -> Result<Response, ApiError> {
     let wish = body.fields.finish(|fields| Wish::read(fields, state.allow_loopback()))?;
+    let context = RequestContext::current();
     let new = NewEnrich {
         partner: partner.partner,
         profile: wish.url,
         callback_url: wish.callback_url.map(String::from),
-        request_id: RequestContext::current().map(|context| context.id().to_owned()),
+        request_id: context.as_ref().map(|context| context.id().to_owned()),
+        trace: context.map(|context| context.trace()),
     };
 
     let mut tx = db::begin(state.pool()).await?;
@@ -153,7 +156,7 @@ struct Asked {
 
 /// Stores the job, unless the same request has stored one before.
 async fn request_once(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     tenant: TenantId,
     idempotency: &Idempotency,
     body: &[u8],

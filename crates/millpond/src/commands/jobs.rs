@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
+use db::{Connection, Pool};
 use kernel::ids::{JobId, TenantId};
-use queue::{Cancelled, JobRecord, JobStatus, ListFilter, Redriven};
+use queue::{Cancelled, JobRecord, JobStatus, ListFilter, Redriven, Waker};
 use serde_json::{Value, json};
-use sqlx::{PgConnection, PgPool};
 use webhooks::Delivery;
 
 use super::partners;
@@ -73,7 +73,7 @@ pub(crate) async fn run(globals: &Globals, command: JobsCommand) -> Result<(), C
     result.and(closed)
 }
 
-async fn act(pool: &PgPool, output: Output, command: JobsCommand) -> Result<(), CliError> {
+async fn act(pool: &Pool, output: Output, command: JobsCommand) -> Result<(), CliError> {
     match command {
         JobsCommand::List(arguments) => list(pool, output, arguments).await,
         JobsCommand::Show(JobArg { job }) => show(pool, output, job).await,
@@ -82,7 +82,7 @@ async fn act(pool: &PgPool, output: Output, command: JobsCommand) -> Result<(), 
     }
 }
 
-async fn list(pool: &PgPool, output: Output, arguments: ListArgs) -> Result<(), CliError> {
+async fn list(pool: &Pool, output: Output, arguments: ListArgs) -> Result<(), CliError> {
     let mut conn = pool.acquire().await?;
     let tenant = match &arguments.partner {
         Some(partner) => Some(TenantId::from(partners::find(&mut conn, partner).await?.id)),
@@ -101,12 +101,16 @@ async fn list(pool: &PgPool, output: Output, arguments: ListArgs) -> Result<(), 
     output.show(&json, || as_table(&jobs, &names))
 }
 
-async fn show(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError> {
+async fn show(pool: &Pool, output: Output, id: JobId) -> Result<(), CliError> {
     let names = Names::load(pool).await?;
     let mut conn = pool.acquire().await?;
     let job = found(&mut conn, &names, id).await?;
     let mut json = as_json(&job, &names);
     json["args"] = job.args.clone();
+    json["progress"] = job.progress.as_ref().map_or(
+        Value::Null,
+        |progress| json!({"done": progress.done, "total": progress.total, "note": progress.note}),
+    );
     json["result"] = job.result.clone().unwrap_or_default();
     json["errors"] = json!(job.errors);
     let mut deliveries = Vec::new();
@@ -118,7 +122,7 @@ async fn show(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError> 
     output.show(&json, || as_outline(&json, 0))
 }
 
-async fn retry(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError> {
+async fn retry(pool: &Pool, output: Output, id: JobId) -> Result<(), CliError> {
     let names = Names::load(pool).await?;
     let mut tx = db::begin(pool).await?;
     let job = found(&mut tx, &names, id).await?;
@@ -142,19 +146,28 @@ async fn retry(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError>
     output.show(&json!({"jobId": id, "status": JobStatus::Queued}), || format!("{id} will be tried again"))
 }
 
-async fn cancel(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError> {
+async fn cancel(pool: &Pool, output: Output, id: JobId) -> Result<(), CliError> {
     let names = Names::load(pool).await?;
     let mut tx = db::begin(pool).await?;
     let job = found(&mut tx, &names, id).await?;
     let cancelled = queue::cancel(&mut tx, job.tenant, id, OPERATOR).await?;
     tx.commit().await?;
+    let waker = Waker::new();
     match cancelled {
-        // Its callback, if it has one, is found by the workers' next look.
-        Cancelled::Now { .. } => output
-            .show(&json!({"jobId": id, "status": JobStatus::Cancelled}), || format!("{id} is cancelled")),
-        Cancelled::Asked => output.show(&json!({"jobId": id, "status": JobStatus::Processing}), || {
-            format!("{id} is running; its worker will stop it within seconds")
-        }),
+        Cancelled::Now { released } => {
+            waker.wake_all(released);
+            waker.job_ended();
+            waker.tell_now(pool).await;
+            output
+                .show(&json!({"jobId": id, "status": JobStatus::Cancelled}), || format!("{id} is cancelled"))
+        }
+        Cancelled::Asked => {
+            waker.cancel();
+            waker.tell_now(pool).await;
+            output.show(&json!({"jobId": id, "status": JobStatus::Processing}), || {
+                format!("{id} is running; its worker will stop it within seconds")
+            })
+        }
         Cancelled::NotLive => {
             Err(CliError::Conflict(format!("{id} has ended already: it is {}", job.status)))
         }
@@ -162,10 +175,10 @@ async fn cancel(pool: &PgPool, output: Output, id: JobId) -> Result<(), CliError
 }
 
 /// Who owns jobs: every partner, and the system.
-struct Names(Vec<(TenantId, String)>);
+pub(super) struct Names(Vec<(TenantId, String)>);
 
 impl Names {
-    async fn load(pool: &PgPool) -> Result<Self, CliError> {
+    pub(super) async fn load(pool: &Pool) -> Result<Self, CliError> {
         let partners = partners::all(pool).await?;
         let mut names: Vec<_> =
             partners.into_iter().map(|partner| (TenantId::from(partner.id), partner.code)).collect();
@@ -173,7 +186,7 @@ impl Names {
         Ok(Self(names))
     }
 
-    fn of(&self, tenant: TenantId) -> String {
+    pub(super) fn of(&self, tenant: TenantId) -> String {
         let known = self.0.iter().find(|(known, _)| *known == tenant);
         known.map_or_else(|| tenant.to_string(), |(_, name)| name.clone())
     }
@@ -183,7 +196,7 @@ impl Names {
     }
 }
 
-async fn found(conn: &mut PgConnection, names: &Names, id: JobId) -> Result<JobRecord, CliError> {
+async fn found(conn: &mut Connection, names: &Names, id: JobId) -> Result<JobRecord, CliError> {
     let job = queue::find(conn, &names.tenants(), id).await?;
     job.ok_or_else(|| {
         CliError::NotFound(format!("no job has the id {id}; `millpond jobs list` shows the newest"))
@@ -205,6 +218,7 @@ fn as_json(job: &JobRecord, names: &Names) -> Value {
         "runAt": job.run_at.map(instant),
         "finishedAt": job.finished_at.map(instant),
         "requestId": job.request_id,
+        "traceId": job.trace().trace_id(),
         "error": job.failure,
     })
 }
@@ -233,7 +247,7 @@ fn delivery_as_json(delivery: &Delivery, attempts: &[webhooks::RecordedAttempt])
     })
 }
 
-fn instant(at: DateTime<Utc>) -> String {
+pub(super) fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 

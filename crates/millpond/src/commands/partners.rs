@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use config::Settings;
+use db::{Connection, Pool};
+use jobs::partners::PartnerActionError;
+use kernel::sealing::Keyring;
 use partners::{
-    Created, FieldFault, NewPartner, Partner, PartnerError, SubscriptionTier, directory, rotation,
+    Created, FieldFault, NewPartner, Partner, PartnerError, SubscriptionChange, SubscriptionTier, directory,
+    rotation, share_weight,
 };
 use serde_json::{Value, json};
-use sqlx::{PgConnection, PgPool};
 
 use crate::cli::Globals;
 use crate::error::CliError;
@@ -26,6 +29,8 @@ pub(crate) enum PartnersCommand {
     Create(CreateArgs),
     /// Show all partners
     List,
+    /// Change what a partner has bought, or its share of the workers
+    Subscription(SubscriptionArgs),
     /// Give a partner a new key; the old ones end, at once or after a while
     RotateKey(RotateArgs),
     /// Stop a partner from calling; its jobs and keys stay
@@ -55,8 +60,42 @@ pub(crate) struct CreateArgs {
     /// Requests a minute
     #[arg(long, value_name = "PER_MINUTE", default_value_t = directory::RATE_LIMIT_DEFAULT.to_string())]
     rate_limit: String,
+    /// Its weight among those that share the workers, instead of its tier's (free 1, basic 2, premium 4, enterprise 8)
+    #[arg(long, value_name = "WEIGHT")]
+    share_weight: Option<i16>,
     #[command(flatten)]
     form: SecretForm,
+}
+
+/// Arguments of `partners subscription`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  millpond partners subscription acme --tier enterprise
+  millpond partners subscription acme --share-weight 6
+  millpond partners subscription acme --share-weight tier     again as its tier says")]
+pub(crate) struct SubscriptionArgs {
+    #[command(flatten)]
+    partner: PartnerArg,
+    /// free, basic, premium or enterprise
+    #[arg(long, required_unless_present = "share_weight")]
+    tier: Option<SubscriptionTier>,
+    /// Its weight among those that share the workers (1 to 1000), or `tier`
+    #[arg(long, value_name = "WEIGHT", value_parser = own_weight)]
+    share_weight: Option<OwnWeight>,
+}
+
+/// A weight of the partner's own; none: that of its tier.
+#[derive(Debug, Clone, Copy)]
+struct OwnWeight(Option<i16>);
+
+fn own_weight(text: &str) -> Result<OwnWeight, String> {
+    match text {
+        "tier" => Ok(OwnWeight(None)),
+        number => {
+            number.parse().map(|weight| OwnWeight(Some(weight))).map_err(|_| "a number, or `tier`".to_owned())
+        }
+    }
 }
 
 /// Arguments of `partners rotate-key`.
@@ -118,6 +157,7 @@ async fn act(
             let json: Vec<Value> = all.iter().map(as_json).collect();
             output.show(&json, || as_table(&all))
         }
+        PartnersCommand::Subscription(arguments) => change_subscription(pool, output, arguments).await,
         PartnersCommand::Deactivate(arguments) => set_active(pool, output, &arguments.partner, false).await,
         PartnersCommand::Activate(arguments) => set_active(pool, output, &arguments.partner, true).await,
     }
@@ -143,25 +183,66 @@ async fn create(settings: &Settings, database: &Database, arguments: CreateArgs)
         rate_limit_per_minute: rate_limit.unwrap_or(directory::RATE_LIMIT_DEFAULT),
     };
     let mut tx = db::begin(&database.pool).await?;
-    match directory::create(&mut tx, &keyring, new).await {
+    match create_with_share(&mut tx, &keyring, new, arguments.share_weight).await {
         Ok(created) if faults.is_empty() => {
             tx.commit().await?;
             Ok(created_as_json(&created))
         }
         Ok(_) => Err(PartnerError::Invalid(faults).into()),
-        Err(PartnerError::Invalid(more)) => {
+        Err(PartnerActionError::Partner(error)) => refused(error, faults),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What was wrong with a partner to be made, all of it.
+fn refused(error: PartnerError, mut faults: Vec<FieldFault>) -> Result<Value, CliError> {
+    match error {
+        PartnerError::Invalid(more) => {
             faults.extend(more);
             Err(PartnerError::Invalid(faults).into())
         }
-        Err(taken @ PartnerError::CodeTaken { .. }) if faults.is_empty() => Err(CliError::Conflict(format!(
+        taken @ PartnerError::CodeTaken { .. } if faults.is_empty() => Err(CliError::Conflict(format!(
             "{taken}: choose another, or give that partner a new key with `millpond partners rotate-key`"
         ))),
-        Err(taken @ PartnerError::CodeTaken { .. }) => {
+        taken @ PartnerError::CodeTaken { .. } => {
             faults.push(FieldFault { field: "code", message: taken.to_string() });
             Err(PartnerError::Invalid(faults).into())
         }
-        Err(error) => Err(error.into()),
+        error => Err(error.into()),
     }
+}
+
+async fn create_with_share(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    new: NewPartner,
+    share_weight: Option<i16>,
+) -> Result<Created, PartnerActionError> {
+    let mut created = jobs::partners::create(conn, keyring, new).await?;
+    if share_weight.is_some() {
+        let change = SubscriptionChange { share_weight: Some(share_weight), ..SubscriptionChange::default() };
+        created.partner = jobs::partners::change_subscription(conn, created.partner.id, change).await?;
+    }
+    Ok(created)
+}
+
+async fn change_subscription(
+    pool: &Pool,
+    output: Output,
+    arguments: SubscriptionArgs,
+) -> Result<(), CliError> {
+    let mut tx = db::begin(pool).await?;
+    let partner = find(&mut tx, &arguments.partner.partner).await?;
+    let change = SubscriptionChange {
+        tier: arguments.tier,
+        share_weight: arguments.share_weight.map(|OwnWeight(weight)| weight),
+    };
+    let partner = jobs::partners::change_subscription(&mut tx, partner.id, change).await?;
+    tx.commit().await?;
+    output.show(&as_json(&partner), || {
+        let weight = share_weight(partner.subscription.tier, partner.share_weight);
+        format!("{} has {} and weight {weight} among partners", partner.code, partner.subscription.tier)
+    })
 }
 
 async fn rotate(settings: &Settings, database: &Database, arguments: RotateArgs) -> Result<Value, CliError> {
@@ -174,7 +255,7 @@ async fn rotate(settings: &Settings, database: &Database, arguments: RotateArgs)
     Ok(with_secrets(&partner, key.api_key.expose(), &webhook_secret))
 }
 
-async fn set_active(pool: &PgPool, output: Output, text: &str, active: bool) -> Result<(), CliError> {
+async fn set_active(pool: &Pool, output: Output, text: &str, active: bool) -> Result<(), CliError> {
     let mut tx = db::begin(pool).await?;
     let partner = find(&mut tx, text).await?;
     match active {
@@ -187,8 +268,17 @@ async fn set_active(pool: &PgPool, output: Output, text: &str, active: bool) -> 
     output.show(&as_json(&partner), || format!("{} {now}", partner.code))
 }
 
+impl From<PartnerActionError> for CliError {
+    fn from(error: PartnerActionError) -> Self {
+        match error {
+            PartnerActionError::Partner(error) => error.into(),
+            PartnerActionError::Queue(error) => error.into(),
+        }
+    }
+}
+
 /// A partner by code or id.
-pub(crate) async fn find(conn: &mut PgConnection, text: &str) -> Result<Partner, CliError> {
+pub(crate) async fn find(conn: &mut Connection, text: &str) -> Result<Partner, CliError> {
     directory::find_by_code_or_id(conn, text).await?.ok_or_else(|| {
         CliError::NotFound(format!(
             "no partner has the code or id {text:?}; `millpond partners list` shows all"
@@ -197,7 +287,7 @@ pub(crate) async fn find(conn: &mut PgConnection, text: &str) -> Result<Partner,
 }
 
 /// Every partner.
-pub(crate) async fn all(pool: &PgPool) -> Result<Vec<Partner>, CliError> {
+pub(crate) async fn all(pool: &Pool) -> Result<Vec<Partner>, CliError> {
     let mut conn = pool.acquire().await?;
     let mut all: Vec<Partner> = Vec::new();
     loop {
@@ -223,6 +313,7 @@ fn as_json(partner: &Partner) -> Value {
         "name": partner.name,
         "isActive": partner.is_active,
         "subscription": partner.subscription,
+        "shareWeight": share_weight(partner.subscription.tier, partner.share_weight),
         "rateLimitPerMinute": partner.rate_limit_per_minute,
         "createdAt": partner.created_at,
         "lastApiCallAt": partner.last_api_call_at,
@@ -260,13 +351,14 @@ fn secrets_as_text(secrets: &Value, form: SecretForm) -> String {
 fn as_table(partners: &[Partner]) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["CODE", "NAME", "SUBSCRIPTION", "PER MINUTE", "ACTIVE", "LAST CALL", "ID"]);
+    table.set_header(["CODE", "NAME", "SUBSCRIPTION", "WEIGHT", "PER MINUTE", "ACTIVE", "LAST CALL", "ID"]);
     for partner in partners {
         let last_call = partner.last_api_call_at.map(|at| at.format("%Y-%m-%d %H:%M").to_string());
         table.add_row([
             partner.code.clone(),
             partner.name.clone(),
             partner.subscription.tier.to_string(),
+            share_weight(partner.subscription.tier, partner.share_weight).to_string(),
             partner.rate_limit_per_minute.to_string(),
             if partner.is_active { "yes" } else { "no" }.to_owned(),
             last_call.unwrap_or_else(|| "-".to_owned()),

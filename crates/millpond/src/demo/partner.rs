@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jobs::partners::PartnerActionError;
 use partners::{NewPartner, PartnerError, SubscriptionTier, directory, rotation};
 use reqwest::{Client, Method, RequestBuilder};
 
@@ -35,9 +36,9 @@ pub(crate) async fn obtain(house: &House) -> Result<Credentials, CliError> {
         rate_limit_per_minute: RATE_LIMIT_PER_MINUTE,
     };
     let mut tx = db::begin(&house.database.pool).await?;
-    let (api_key, webhook_secret) = match directory::create(&mut tx, &house.keyring, new).await {
+    let (api_key, webhook_secret) = match jobs::partners::create(&mut tx, &house.keyring, new).await {
         Ok(created) => (created.key.api_key, created.webhook_secret),
-        Err(PartnerError::CodeTaken { holder, .. }) => {
+        Err(PartnerActionError::Partner(PartnerError::CodeTaken { holder, .. })) => {
             directory::activate(&mut tx, holder).await?;
             let key = rotation::rotate_key(&mut tx, holder, Duration::ZERO).await?;
             (key.api_key, directory::webhook_secret(&mut tx, &house.keyring, holder.into()).await?)

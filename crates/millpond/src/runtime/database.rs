@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use config::Settings;
+use db::Pool;
 use db::embedded::{Server, ServerOptions};
 use db::{ConnectOptions, DbError};
 use kernel::sealing::Keyring;
-use sqlx::PgPool;
 
 use crate::error::CliError;
 use crate::runtime::keys::{self, Loaded};
@@ -33,7 +33,7 @@ pub(crate) enum Schema {
 #[derive(Debug)]
 pub(crate) struct Database {
     /// Connections for everything.
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
     server: Option<Server>,
 }
 
@@ -58,6 +58,7 @@ impl Database {
             connections_max: settings.database.connections_max,
             acquire_timeout: Duration::from_millis(settings.database.acquire_timeout_ms),
             prepared: settings.database.prepared,
+            answer_timeout: Some(db::ANSWER_TIMEOUT),
             ..options
         };
         let pool = match db::connect(&options).await {
@@ -156,7 +157,7 @@ impl Database {
 const UNDEFINED_TABLE: &str = "42P01";
 
 /// Closes a pool once its connections have been given back, or after a while.
-pub(crate) async fn close_pool(pool: &PgPool) {
+pub(crate) async fn close_pool(pool: &Pool) {
     if tokio::time::timeout(CLOSE_MAX, pool.close()).await.is_err() {
         tracing::warn!("some database connections were still in use when the process ended");
     }

@@ -127,6 +127,7 @@ impl House {
     }
 
     async fn work(&mut self, settings: &Settings, waker: &Waker, queues: &[Queue]) -> Result<(), CliError> {
+        self.define_limits(settings).await?;
         let services = self.services(settings)?;
         let stop = CancellationToken::new();
         let workers = workers::run(
@@ -140,6 +141,18 @@ impl House {
         Ok(())
     }
 
+    /// Limits on vendors, as the settings give them, unless an operator set others.
+    async fn define_limits(&self, settings: &Settings) -> Result<(), CliError> {
+        let meter = &settings.meter;
+        let window = Duration::from_millis(meter.window_ms);
+        let (limits, without) = jobs::profiles::meter_limits(meter.calls_max, window, meter.concurrency_max);
+        let defined = async {
+            let mut conn = self.database.pool.acquire().await?;
+            queue::limits::define(&mut conn, &limits, &without).await
+        };
+        defined.await.map_err(|error: queue::Error| CliError::part("the limits on vendors", error))
+    }
+
     fn services(&self, settings: &Settings) -> Result<Services, CliError> {
         let meter = Meter::new(self.vendor.meter.clone())
             .map_err(|error| CliError::part("setting up the profile meter's client", error))?;
@@ -150,12 +163,13 @@ impl House {
         });
         Ok(Services {
             pool: self.database.pool.clone(),
+            limits: jobs::Limits::new(self.database.pool.clone()),
             keyring: self.keyring.clone(),
             meter,
             outbound: outbound.map_err(|error| CliError::part("setting up deliveries", error))?,
             crawl_reuse: Duration::from_secs(u64::from(settings.meter.cache_hours) * 60 * 60),
             miss_reuse: Duration::from_secs(settings.meter.missing_cache_s.into()),
-            retention: Duration::from_secs(u64::from(settings.queue.retention_days) * 24 * 60 * 60),
+            retention: retention(settings),
         })
     }
 
@@ -192,8 +206,20 @@ fn worker_settings(settings: &Settings, queues: &[Queue]) -> workers::Settings {
         lease: Duration::from_millis(settings.queue.lease_ms),
         sweep: Duration::from_millis(settings.queue.sweep_ms),
         poll: Duration::from_millis(settings.worker.poll_ms),
+        turns: workers::TurnSettings {
+            jobs_max: settings.worker.batch_jobs_max,
+            connections: settings.worker.turn_connections,
+        },
         drain_timeout: Duration::from_secs(settings.worker.drain_timeout_s),
+        maintenance: workers::MaintenanceSettings {
+            retention: retention(settings),
+            oldest_transaction_warn: Duration::from_secs(settings.queue.oldest_transaction_warn_s),
+        },
     }
+}
+
+fn retention(settings: &Settings) -> Duration {
+    Duration::from_secs(u64::from(settings.queue.retention_days) * 24 * 60 * 60)
 }
 
 fn slots(worker: &WorkerSettings, queue: Queue) -> usize {

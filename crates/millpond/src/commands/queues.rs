@@ -1,0 +1,243 @@
+//! `millpond queues …`: what stands in the queues; pausing, resuming and draining them. Workers see it with their next
+//! claim, which comes within their poll interval.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use chrono::SecondsFormat;
+use clap::{Args, Subcommand};
+use db::Pool;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use queue::{DEPTH_MAX, Depth, Pause, Queue, Scope};
+use serde_json::{Value, json};
+
+use crate::cli::Globals;
+use crate::error::CliError;
+use crate::output::{Output, tell};
+use crate::runtime::{Database, settings};
+
+/// Who paused, for others who look.
+const OPERATOR: &str = "an operator";
+/// How often a drain looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Lines come no more often than this where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// What can be done with queues.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueuesCommand {
+    /// Show what stands in the queues and what is paused
+    List,
+    /// Start no more jobs; those that run go on
+    Pause(ScopeArgs),
+    /// Start jobs again
+    Resume(ScopeArgs),
+    /// Pause, and wait until none runs
+    Drain(ScopeArgs),
+}
+
+/// A queue, or one kind of its jobs.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  millpond queues pause webhooks
+  millpond queues drain enrich --kind profiles.fetch
+  millpond queues resume enrich --kind profiles.fetch")]
+pub(crate) struct ScopeArgs {
+    /// enrich, webhooks or maintenance
+    queue: Queue,
+    /// Only jobs of this kind, such as profiles.fetch
+    #[arg(long)]
+    kind: Option<String>,
+}
+
+impl ScopeArgs {
+    fn scope(self) -> Scope {
+        Scope { queue: self.queue, kind: self.kind }
+    }
+
+    /// The scope, unless its kind is none of the queue's: a typing error would pause nothing and say nothing.
+    fn known_scope(self) -> Result<Scope, CliError> {
+        let kinds: Vec<&str> = jobs::ALL
+            .iter()
+            .filter(|entry| entry.policy.queue == self.queue)
+            .map(|entry| entry.kind)
+            .collect();
+        match &self.kind {
+            Some(kind) if !kinds.contains(&kind.as_str()) => Err(CliError::NotFound(format!(
+                "no kind of the queue {} is called {kind:?}; there are: {}",
+                self.queue,
+                kinds.join(", ")
+            ))),
+            _ => Ok(self.scope()),
+        }
+    }
+}
+
+/// Carries the command out.
+pub(crate) async fn run(globals: &Globals, command: QueuesCommand) -> Result<(), CliError> {
+    let settings = settings::for_command(globals)?;
+    let database = Box::pin(Database::for_command(&settings)).await?;
+    let result = act(&database.pool, Output::new(globals.json), command).await;
+    let closed = database.close().await;
+    result.and(closed)
+}
+
+async fn act(pool: &Pool, output: Output, command: QueuesCommand) -> Result<(), CliError> {
+    match command {
+        QueuesCommand::List => list(pool, output).await,
+        QueuesCommand::Pause(arguments) => pause(pool, output, &arguments.known_scope()?).await,
+        QueuesCommand::Resume(arguments) => resume(pool, output, &arguments.scope()).await,
+        QueuesCommand::Drain(arguments) => drain(pool, output, &arguments.known_scope()?).await,
+    }
+}
+
+async fn list(pool: &Pool, output: Output) -> Result<(), CliError> {
+    let depths = queue::depths(pool).await?;
+    let pauses = queue::pauses(pool).await?;
+    let json: Vec<Value> = depths.iter().map(|depth| as_json(depth, &pauses)).collect();
+    output.show(&json, || as_table(&depths, &pauses))
+}
+
+async fn pause(pool: &Pool, output: Output, scope: &Scope) -> Result<(), CliError> {
+    let mut conn = pool.acquire().await?;
+    queue::pause(&mut conn, scope, OPERATOR).await?;
+    drop(conn);
+    let running = queue::running(pool, scope).await?;
+    output.show(&state(scope, true, running), || match running {
+        0 => format!("{} is paused; none of its jobs run", name(scope)),
+        _ => format!("{} is paused; {running} of its jobs still run", name(scope)),
+    })
+}
+
+async fn resume(pool: &Pool, output: Output, scope: &Scope) -> Result<(), CliError> {
+    let mut conn = pool.acquire().await?;
+    let was_paused = queue::resume(&mut conn, scope).await?;
+    drop(conn);
+    let still = queue::pauses(pool)
+        .await?
+        .into_iter()
+        .find(|pause| scope.kind.is_some() && pause.queue == scope.queue.as_str() && pause.kind.is_none());
+    if !was_paused {
+        return Err(CliError::Conflict(format!("{} is not paused", name(scope))));
+    }
+    output.show(&state(scope, still.is_some(), queue::running(pool, scope).await?), || match still {
+        None => format!("{} goes on", name(scope)),
+        Some(_) => format!("{} would go on, but all of its queue is paused", name(scope)),
+    })
+}
+
+async fn drain(pool: &Pool, output: Output, scope: &Scope) -> Result<(), CliError> {
+    let mut conn = pool.acquire().await?;
+    queue::pause(&mut conn, scope, OPERATOR).await?;
+    drop(conn);
+    let mut progress = Progress::new(scope);
+    loop {
+        // A claim that began before the pause may still come in, so one look at zero is not enough by itself: the
+        // pause is committed, and a claim takes milliseconds.
+        let running = queue::running(pool, scope).await?;
+        if running == 0 && progress.looks > 0 {
+            break;
+        }
+        progress.show(running);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    progress.finish();
+    output.show(&state(scope, true, 0), || format!("{} is drained: paused, and none runs", name(scope)))
+}
+
+/// How many still run: a spinner at a terminal, now and then a line elsewhere.
+struct Progress {
+    name: String,
+    bar: ProgressBar,
+    at_terminal: bool,
+    last_line: Option<Instant>,
+    looks: u32,
+}
+
+impl Progress {
+    fn new(scope: &Scope) -> Self {
+        let at_terminal = std::io::stderr().is_terminal();
+        let target = if at_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        Self { name: name(scope), bar, at_terminal, last_line: None, looks: 0 }
+    }
+
+    fn show(&mut self, running: i64) {
+        self.looks += 1;
+        let text = format!("{} is paused; {running} of its jobs still run …", self.name);
+        if self.at_terminal {
+            self.bar.set_message(text);
+            self.bar.tick();
+        } else if running > 0 && self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+            self.last_line = Some(Instant::now());
+            tell(&text);
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn name(scope: &Scope) -> String {
+    match &scope.kind {
+        None => format!("the queue {}", scope.queue),
+        Some(kind) => format!("{kind} in the queue {}", scope.queue),
+    }
+}
+
+fn state(scope: &Scope, is_paused: bool, running: i64) -> Value {
+    json!({ "queue": scope.queue.as_str(), "kind": scope.kind, "isPaused": is_paused, "running": running })
+}
+
+fn as_json(depth: &Depth, pauses: &[Pause]) -> Value {
+    let pauses: Vec<Value> = of(depth, pauses)
+        .map(|pause| {
+            json!({
+                "kind": pause.kind,
+                "by": pause.by,
+                "since": pause.since.to_rfc3339_opts(SecondsFormat::Millis, true),
+                "running": pause.running,
+            })
+        })
+        .collect();
+    json!({
+        "queue": depth.queue.as_str(),
+        "ready": depth.ready,
+        "scheduled": depth.scheduled,
+        "running": depth.running,
+        // Counted up to this many.
+        "countedMax": DEPTH_MAX,
+        "pauses": pauses,
+    })
+}
+
+fn as_table(depths: &[Depth], pauses: &[Pause]) -> String {
+    let counted =
+        |jobs: i64| if jobs >= DEPTH_MAX { format!("{DEPTH_MAX} or more") } else { jobs.to_string() };
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["QUEUE", "READY", "SCHEDULED", "RUNNING", "PAUSED"]);
+    for depth in depths {
+        let paused: Vec<String> = of(depth, pauses)
+            .map(|pause| {
+                let what = pause.kind.as_deref().unwrap_or("all of it");
+                format!("{what}, by {} since {}", pause.by, pause.since.format("%Y-%m-%d %H:%M"))
+            })
+            .collect();
+        table.add_row([
+            depth.queue.to_string(),
+            counted(depth.ready),
+            counted(depth.scheduled),
+            depth.running.to_string(),
+            if paused.is_empty() { "-".to_owned() } else { paused.join("; ") },
+        ]);
+    }
+    table.trim_fmt()
+}
+
+fn of<'a>(depth: &Depth, pauses: &'a [Pause]) -> impl Iterator<Item = &'a Pause> {
+    let queue = depth.queue.as_str();
+    pauses.iter().filter(move |pause| pause.queue == queue)
+}

@@ -1,0 +1,5 @@
+//! What depends on partners beyond their own tables.
+
+mod actions;
+
+pub use actions::{PartnerActionError, change_subscription, create};

@@ -1,0 +1,9 @@
+-- Ready jobs number $1 to $2, in the order of their ids, like one that is there.
+insert into jobs (
+    tenant_id, id, lane, share_id, state, run_at, priority, attempts_max, queue, kind, args
+)
+select
+    j.tenant_id, (lpad(to_hex(n), 12, '0') || '70009' || lpad(to_hex(n), 15, '0'))::uuid, j.lane, j.share_id,
+    'ready', j.run_at + interval '1 microsecond' * n, j.priority, j.attempts_max, j.queue, j.kind, j.args
+from generate_series($1::bigint, $2::bigint) as n
+cross join (select * from jobs where state = 'ready' order by lane, priority, run_at, id limit 1) as j

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use db::Connection;
 use kernel::ids::{DeliveryId, JobId, PartnerId, TenantId};
-use sqlx::PgConnection;
 use webhooks::{
     Attempt, DeliveryStatus, NewDelivery, create, get, list_attempts, list_of_job, mark_delivered,
     mark_failed, prune, record_attempt,
@@ -13,7 +13,7 @@ use crate::support::TestDb;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-async fn delivery(conn: &mut PgConnection, tenant: TenantId) -> DeliveryId {
+async fn delivery(conn: &mut Connection, tenant: TenantId) -> DeliveryId {
     let (id, job) = (DeliveryId::new(), JobId::new());
     let new = NewDelivery { tenant, id, job, url: "https://hooks.example.com/", subject: None };
     assert!(create(conn, new).await.unwrap());
@@ -74,7 +74,7 @@ async fn old_deliveries_go_with_their_attempts_a_few_at_a_time() {
         old.push(id);
     }
     sqlx::query!("update webhook_deliveries set created_at = now() - interval '36 days'")
-        .execute(&mut *conn)
+        .execute(&mut conn)
         .await
         .unwrap();
     let new = delivery(&mut conn, tenant).await;

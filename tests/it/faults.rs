@@ -6,3 +6,4 @@ mod killed_workers;
 mod misbehaving_vendor;
 mod processes_apart;
 mod thousand_requests;
+mod under_fire;

@@ -15,6 +15,7 @@ mod faults;
 mod jobs;
 mod partners;
 mod pool;
+mod pooler;
 mod queue;
 mod routes;
 mod sandbox;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use db::Pool;
 use futures::future::join_all;
 use kernel::clock::now;
 use kernel::ids::{ApiKeyId, JobId, PartnerId, TenantId};
@@ -15,7 +16,6 @@ use partners::{
     Access, ApiKey, AuthFailure, Authenticated, Claim, Created, IdempotencyKey, NewPartner, PartnerError,
     SubscriptionStatus, SubscriptionTier,
 };
-use sqlx::PgPool;
 
 use crate::support::TestDb;
 
@@ -28,21 +28,21 @@ fn techcombank() -> NewPartner {
     }
 }
 
-async fn made(pool: &PgPool, keyring: &Keyring, new: NewPartner) -> Created {
-    let mut tx = pool.begin().await.unwrap();
+async fn made(pool: &Pool, keyring: &Keyring, new: NewPartner) -> Created {
+    let mut tx = db::begin(pool).await.unwrap();
     let created = create(&mut tx, keyring, new).await.unwrap();
     tx.commit().await.unwrap();
     created
 }
 
-async fn call(pool: &PgPool, partner: &str, key: &ApiKey) -> Result<Authenticated, AuthFailure> {
+async fn call(pool: &Pool, partner: &str, key: &ApiKey) -> Result<Authenticated, AuthFailure> {
     let mut conn = pool.acquire().await.unwrap();
     let credentials = load_credentials(&mut conn, partner).await.unwrap();
     verify(credentials.as_ref(), key, now())
 }
 
-async fn rotated(pool: &PgPool, partner: PartnerId, overlap: Duration) -> Result<ApiKey, PartnerError> {
-    let mut tx = pool.begin().await.unwrap();
+async fn rotated(pool: &Pool, partner: PartnerId, overlap: Duration) -> Result<ApiKey, PartnerError> {
+    let mut tx = db::begin(pool).await.unwrap();
     let key = rotate_key(&mut tx, partner, overlap).await?;
     tx.commit().await.unwrap();
     Ok(key.api_key)
@@ -90,7 +90,7 @@ async fn the_webhook_secret_opens_only_with_the_right_keys_and_in_its_own_row() 
         tenant.uuid(),
         other.partner.id.uuid(),
     )
-    .execute(&mut *conn)
+    .execute(&mut conn)
     .await
     .unwrap();
     let moved = webhook_secret(&mut conn, &keyring, tenant).await;
@@ -121,7 +121,7 @@ async fn a_taken_code_names_its_holder_and_leaves_the_transaction_usable() {
     let db = TestDb::new().await;
     let keyring = Keyring::generate();
     let holder = made(db.pool(), &keyring, techcombank()).await.partner;
-    let mut tx = db.pool().begin().await.unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     let refused = create(&mut tx, &keyring, NewPartner { name: "Another".to_owned(), ..techcombank() }).await;
     match refused {
         Err(PartnerError::CodeTaken { code, holder: found, name }) => {
@@ -146,7 +146,7 @@ async fn of_many_partners_made_at_once_with_one_code_exactly_one_exists() {
     let db = TestDb::new().await;
     let keyring = Keyring::generate();
     let attempts = (0..8).map(|_| async {
-        let mut tx = db.pool().begin().await.unwrap();
+        let mut tx = db::begin(db.pool()).await.unwrap();
         let outcome = create(&mut tx, &keyring, techcombank()).await;
         tx.commit().await.unwrap();
         match outcome {
@@ -178,7 +178,7 @@ async fn a_rotated_key_works_at_once_and_the_old_one_only_for_the_overlap() {
     assert!(ends[0].is_none() && ends[1] > ends[2] && ends[2].is_some(), "{ends:?}");
 
     sqlx::query!("update partner_api_keys set expires_at = now() where expires_at = $1", ends[2])
-        .execute(&mut *conn)
+        .execute(&mut conn)
         .await
         .unwrap();
     assert_eq!(call(db.pool(), "techcombank", &first).await, Err(AuthFailure::Credentials));
@@ -259,7 +259,7 @@ async fn the_last_call_is_written_at_most_once_a_minute() {
     let created = made(db.pool(), &Keyring::generate(), techcombank()).await;
     let tenant = TenantId::from(created.partner.id);
     // In one transaction the database's `now()` stands still.
-    let mut tx = db.pool().begin().await.unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     assert!(touch_last_call(&mut tx, tenant).await.unwrap());
     assert!(!touch_last_call(&mut tx, tenant).await.unwrap());
     let last = find_by_code_or_id(&mut tx, "techcombank").await.unwrap().unwrap().last_api_call_at.unwrap();
@@ -271,7 +271,7 @@ async fn the_last_call_is_written_at_most_once_a_minute() {
     assert!(touch_last_call(&mut tx, tenant).await.unwrap());
 }
 
-async fn minute_of(pool: &PgPool) -> chrono::DateTime<chrono::Utc> {
+async fn minute_of(pool: &Pool) -> chrono::DateTime<chrono::Utc> {
     sqlx::query_scalar!(r#"select date_trunc('minute', clock_timestamp()) as "minute!""#)
         .fetch_one(pool)
         .await
@@ -324,7 +324,7 @@ async fn a_new_minute_restores_the_allowance_and_time_never_runs_backwards() {
     assert_eq!(draw(&mut conn, tenant, 2).await.unwrap().remaining, 1);
 }
 
-async fn shift(conn: &mut sqlx::PgConnection, by: &str) {
+async fn shift(conn: &mut db::Connection, by: &str) {
     sqlx::query!("update partner_rate_windows set minute = minute + $1::text::interval", by)
         .execute(conn)
         .await
@@ -339,12 +339,12 @@ fn idempotency_key() -> IdempotencyKey {
 async fn a_repeated_request_gets_the_first_ones_job_and_a_different_one_is_refused() {
     let db = TestDb::new().await;
     let (tenant, job, key) = (TenantId::from(PartnerId::new()), JobId::new(), idempotency_key());
-    let mut tx = db.pool().begin().await.unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     assert_eq!(claim(&mut tx, tenant, &key, &[1; 32]).await.unwrap(), Claim::New);
     store(&mut tx, tenant, &key, &[1; 32], job).await.unwrap();
     tx.commit().await.unwrap();
 
-    let mut tx = db.pool().begin().await.unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     assert_eq!(claim(&mut tx, tenant, &key, &[1; 32]).await.unwrap(), Claim::Replay(job));
     assert_eq!(claim(&mut tx, tenant, &key, &[2; 32]).await.unwrap(), Claim::KeyReused);
     let other = TenantId::from(PartnerId::new());
@@ -355,8 +355,8 @@ async fn a_repeated_request_gets_the_first_ones_job_and_a_different_one_is_refus
 async fn a_key_in_use_is_told_at_once_and_free_again_after_a_rollback() {
     let db = TestDb::new().await;
     let (tenant, key) = (TenantId::from(PartnerId::new()), idempotency_key());
-    let mut first = db.pool().begin().await.unwrap();
-    let mut second = db.pool().begin().await.unwrap();
+    let mut first = db::begin(db.pool()).await.unwrap();
+    let mut second = db::begin(db.pool()).await.unwrap();
     assert_eq!(claim(&mut first, tenant, &key, &[1; 32]).await.unwrap(), Claim::New);
     store(&mut first, tenant, &key, &[1; 32], JobId::new()).await.unwrap();
     assert_eq!(claim(&mut second, tenant, &key, &[1; 32]).await.unwrap(), Claim::InFlight);
@@ -369,7 +369,7 @@ async fn of_many_equal_requests_at_once_exactly_one_makes_a_job() {
     let db = TestDb::new().await;
     let (tenant, key) = (TenantId::from(PartnerId::new()), idempotency_key());
     let requests = (0..20).map(|_| async {
-        let mut tx = db.pool().begin().await.unwrap();
+        let mut tx = db::begin(db.pool()).await.unwrap();
         let answer = claim(&mut tx, tenant, &key, &[1; 32]).await.unwrap();
         if answer == Claim::New {
             store(&mut tx, tenant, &key, &[1; 32], JobId::new()).await.unwrap();
@@ -407,7 +407,7 @@ async fn a_key_counts_for_a_day_and_is_pruned_after_it() {
     assert_eq!(prune(&mut conn, 3).await.unwrap(), 1);
 }
 
-async fn age(conn: &mut sqlx::PgConnection, by: &str) {
+async fn age(conn: &mut db::Connection, by: &str) {
     sqlx::query!("update idempotency_keys set created_at = created_at - $1::text::interval", by)
         .execute(conn)
         .await

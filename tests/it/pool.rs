@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use db::Pool;
 use kernel::Platform;
 use kernel::ids::{InfluencerId, PartnerId};
 use kernel::sealing::{Keyring, SealContext};
@@ -10,7 +11,6 @@ use pool::{
     Crawl, PoolError, PoolProfile, ProfileResult, fresh, get, missed, prune_crawls, prune_misses, save_crawl,
     save_miss,
 };
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::TestDb;
@@ -43,18 +43,18 @@ fn crawl(vendor_id: &str, username: &str) -> Crawl {
     }
 }
 
-async fn save(db: &PgPool, keyring: &Keyring, crawl: Crawl) -> Result<InfluencerId, PoolError> {
-    let mut tx = db.begin().await.unwrap();
+async fn save(db: &Pool, keyring: &Keyring, crawl: Crawl) -> Result<InfluencerId, PoolError> {
+    let mut tx = db::begin(db).await.unwrap();
     let id = save_crawl(&mut tx, keyring, crawl).await?;
     tx.commit().await.unwrap();
     Ok(id)
 }
 
-async fn read(db: &PgPool, id: InfluencerId) -> PoolProfile {
+async fn read(db: &Pool, id: InfluencerId) -> PoolProfile {
     get(&mut db.acquire().await.unwrap(), id).await.unwrap().unwrap()
 }
 
-async fn entries(db: &PgPool) -> i64 {
+async fn entries(db: &Pool) -> i64 {
     sqlx::query_scalar!(r#"select count(*) as "count!" from pool_influencers"#).fetch_one(db).await.unwrap()
 }
 
@@ -69,7 +69,7 @@ struct Decisions {
     sync_error: Option<String>,
 }
 
-async fn decisions(db: &PgPool, id: InfluencerId) -> Decisions {
+async fn decisions(db: &Pool, id: InfluencerId) -> Decisions {
     sqlx::query_as!(
         Decisions,
         "select visibility, category, tier, source, added_by_partner_id, sync_status, sync_error
@@ -270,7 +270,7 @@ async fn a_crawl_is_reused_under_its_own_key_until_it_is_too_old() {
     assert_eq!(fresh(&mut conn, Platform::Tiktok, "@other", DAY).await.unwrap(), None);
 
     sqlx::query!("update pool_crawls set crawled_at = now() - interval '25 hours'")
-        .execute(&mut *conn)
+        .execute(&mut conn)
         .await
         .unwrap();
     assert_eq!(fresh(&mut conn, Platform::Tiktok, "@creator", DAY).await.unwrap(), None);
@@ -295,7 +295,7 @@ async fn that_a_profile_was_not_found_is_remembered_for_a_while_and_until_it_is_
     assert!(!missed(&mut conn, Platform::Tiktok, "@late", minutes(5)).await.unwrap());
 
     sqlx::query!("update pool_misses set missed_at = now() - interval '6 minutes'")
-        .execute(&mut *conn)
+        .execute(&mut conn)
         .await
         .unwrap();
     assert!(!missed(&mut conn, Platform::Tiktok, "@gone", minutes(5)).await.unwrap());

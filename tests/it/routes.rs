@@ -11,6 +11,7 @@ mod idempotency;
 mod rate_limit;
 mod request_ids;
 mod stage;
+mod trace;
 
 mod jobs {
     mod cancel;

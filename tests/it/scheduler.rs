@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use db::Pool;
 use futures::future::join_all;
 use jobs::maintenance::PruneJobs;
 use queue::{NewJob, Queue, Waker};
 use scheduler::{LOOK_BACK, Schedule, store_due, ticks_between};
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{TestDb, eventually, within};
@@ -27,7 +27,7 @@ const fn schedule(name: &'static str, cron: &'static str) -> Schedule {
 }
 
 /// The unique keys of all ticks that were ever stored, each once.
-async fn ticks(pool: &PgPool) -> Vec<String> {
+async fn ticks(pool: &Pool) -> Vec<String> {
     sqlx::query_scalar!(
         r#"select unique_key as "key!" from jobs
            union all
@@ -40,7 +40,7 @@ async fn ticks(pool: &PgPool) -> Vec<String> {
 }
 
 /// Runs every stored job, as a worker would.
-async fn run_all(pool: &PgPool) {
+async fn run_all(pool: &Pool) {
     let mut conn = pool.acquire().await.unwrap();
     let live = queue::list(&mut conn, &queue::ListFilter::default(), 10_000).await.unwrap();
     for job in live.iter().filter(|job| !job.status.has_ended()) {
@@ -70,7 +70,7 @@ async fn schedulers_that_run_side_by_side_store_each_tick_once() {
     let db = TestDb::new().await;
     let began = store_due(db.pool(), &Waker::new(), &[], None).await.unwrap();
     let shutdown = CancellationToken::new();
-    let run = |pool: PgPool| {
+    let run = |pool: Pool| {
         let shutdown = shutdown.clone();
         tokio::spawn(async move { scheduler::run(pool, Waker::new(), &[SECONDLY], shutdown).await })
     };

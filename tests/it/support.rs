@@ -7,8 +7,9 @@
 
 mod api;
 mod cluster;
-mod manual_worker;
+mod job_kit;
 mod partner;
+mod pooler;
 mod process;
 mod sandbox_controls;
 mod services;
@@ -17,8 +18,9 @@ mod waiting;
 mod worker;
 
 pub use api::{TestApi, client};
-pub use manual_worker::ManualWorker;
+pub use job_kit::{JobKit, ManualWorker, TestClock};
 pub use partner::TestPartner;
+pub use pooler::{Pooler, pointless_behind_a_pooler, pooled};
 pub use process::MillpondProcess;
 pub use sandbox_controls::{Callback, SandboxControls};
 pub use services::{Services, keyring, sandbox, services};

@@ -2,13 +2,15 @@
 
 use super::*;
 
-/// `kernel ← {config, telemetry, db} ← {queue, vendors, outbound, domains} ← jobs ← {api, workers, scheduler} ← millpond`
-const LAYERS: [&[&str]; 6] = [
+/// `kernel ← {config, telemetry, db} ← {queue, vendors, outbound, domains} ← jobs ← {api, workers, scheduler} ← bench ← millpond`
+const LAYERS: [&[&str]; 7] = [
     &["kernel"],
     &["config", "telemetry", "db"],
     &["queue", "vendors", "outbound", "partners", "pool", "webhooks"],
     &["jobs"],
     &["api", "workers", "scheduler"],
+    // The binary knows it in tests alone.
+    &["bench"],
     &["millpond"],
 ];
 /// Stands beside the house: a fake that shared its client's code would share its mistakes.
@@ -65,6 +67,12 @@ fn domains_know_no_http_no_vendor_no_queue_and_not_each_other() {
     assert_none("domains that know vendors", &breaches(is_domain, &["vendors", "outbound"]));
     assert_none("domains that know the queue", &breaches(is_domain, &["queue", "apalis", "apalis-core"]));
     assert_none("domains that know each other", &breaches(is_domain, &DOMAINS));
+}
+
+#[test]
+fn the_binary_carries_no_benchmarks_and_they_no_api() {
+    assert_none("benchmarks in the binary", &breaches(|name| name == "millpond", &["bench"]));
+    assert_none("benchmarks of the API", &breaches(|name| name == "bench", &["api", "scheduler"]));
 }
 
 #[test]

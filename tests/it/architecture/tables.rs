@@ -8,6 +8,8 @@ const ENGINE: [&str; 5] =
     ["jobs", "jobs_finished", "jobs_finished_overflow", "job_unique_keys", "worker_processes"];
 /// The crates whose statements may write at all: domains, the engine, and the probe of the encryption keys.
 const WRITERS: [&str; 5] = ["db", "partners", "pool", "queue", "webhooks"];
+/// Measures how jobs are stored, so it looks at tables past their owner, and fills them.
+const MEASURES: &str = "bench";
 /// One table, named in one file.
 struct Mention {
     who: &'static str,
@@ -35,7 +37,7 @@ fn known() -> BTreeSet<String> {
 fn mentions() -> Vec<Mention> {
     let known = known();
     let mut found = Vec::new();
-    for (who, member) in MEMBERS.iter() {
+    for (who, member) in MEMBERS.iter().filter(|(who, _)| *who != MEASURES) {
         for (path, text) in member.sources() {
             let is_sql = path.extension().is_some_and(|ending| ending == "sql");
             let statements = if is_sql { vec![text] } else { statements(&text) };

@@ -116,12 +116,12 @@ impl Fleet {
             if accepted.iter().all(|job| told.contains_key(job)) {
                 break told;
             }
-            let (ready, running, waiting) = self.live_jobs().await;
             assert!(
                 std::time::Instant::now() < until,
-                "only {} of {} jobs were told of; live: {ready} ready, {running} running, {waiting} waiting",
+                "only {} of {} jobs were told of; live: {:#?}",
                 told.len(),
                 accepted.len(),
+                self.live_jobs().await,
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
@@ -133,17 +133,19 @@ impl Fleet {
         told
     }
 
-    async fn live_jobs(&self) -> (i64, i64, i64) {
-        let row = sqlx::query!(
-            r#"select count(*) filter (where state = 'ready') as "ready!",
-                      count(*) filter (where state = 'running') as "running!",
-                      count(*) filter (where state = 'waiting') as "waiting!"
-               from jobs"#
+    /// Some of the jobs that have not ended: what they are, where they stand and what happened to them.
+    async fn live_jobs(&self) -> Vec<serde_json::Value> {
+        sqlx::query_scalar!(
+            r#"select jsonb_build_object(
+                   'kind', kind, 'state', state, 'attempt', attempt, 'taken back', taken_back,
+                   'due in', run_at - now(), 'errors', errors
+               ) as "job!"
+               from jobs
+               limit 10"#
         )
-        .fetch_one(self.db.pool())
+        .fetch_all(self.db.pool())
         .await
-        .unwrap();
-        (row.ready, row.running, row.waiting)
+        .unwrap()
     }
 }
 

@@ -1,24 +1,22 @@
-//! A partner with wishes, a sandbox for vendor and receiver, and a worker driven by hand.
+//! A partner with wishes, a sandbox for vendor and receiver, and a kit that runs jobs when the test says so.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use jobs::maintenance::PruneJobs;
-use jobs::profiles::{Enrich, Fetch, NewEnrich, request_enrich};
-use jobs::webhooks::Deliver;
+use db::Pool;
+pub use jobs::maintenance::PruneJobs;
+pub use jobs::profiles::{Enrich, Fetch};
+use jobs::profiles::{NewEnrich, request_enrich};
+pub use jobs::webhooks::Deliver;
 use kernel::ids::{DeliveryId, JobId, TenantId};
 use kernel::profile_url::ProfileUrl;
 use outbound::{OutboundClient, OutboundSettings};
 use queue::{AttemptError, Cancelled, Job, JobRecord, JobStatus, ListFilter};
 use sandbox::{Sandbox, SandboxOptions};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use uuid::Uuid;
 use vendors::meter::{Meter, MeterSettings};
 
-use crate::support::{
-    ManualWorker, SandboxControls, Services, TestDb, TestPartner, keyring, sandbox, services,
-};
+use crate::support::{JobKit, SandboxControls, Services, TestPartner, keyring, sandbox};
 
 pub const ENRICH: &str = Enrich::KIND;
 pub const FETCH: &str = Fetch::KIND;
@@ -30,10 +28,9 @@ pub const AMY: &str = "https://www.tiktok.com/@amy.codes";
 
 /// Everything around one test.
 pub struct Stage {
-    pub db: TestDb,
+    pub kit: JobKit,
     pub sandbox: Sandbox,
     pub controls: SandboxControls,
-    pub worker: ManualWorker,
     pub partner: TestPartner,
 }
 
@@ -44,13 +41,14 @@ impl Stage {
 
     /// With services of other settings.
     pub async fn with(change: impl FnOnce(&mut Services, &Sandbox)) -> Self {
-        let db = TestDb::new().await;
         let sandbox = sandbox().await;
-        let mut services = services(db.connect_more(20), Some(&sandbox.meter_url()));
-        change(&mut services, &sandbox);
-        let worker = ManualWorker::register(Arc::new(services)).await;
-        let partner = TestPartner::create(&db, "techcombank").await;
-        Self { controls: SandboxControls::of(&sandbox), db, sandbox, worker, partner }
+        let kit = JobKit::of(jobs::ALL, |services| {
+            services.meter = meter(&sandbox.meter_url(), Duration::from_secs(5));
+            change(services, &sandbox);
+        })
+        .await;
+        let partner = TestPartner::create(&kit.db, "techcombank").await;
+        Self { controls: SandboxControls::of(&sandbox), kit, sandbox, partner }
     }
 
     /// With a vendor that may take this long and no longer.
@@ -67,8 +65,8 @@ impl Stage {
         .await
     }
 
-    pub fn pool(&self) -> &PgPool {
-        self.db.pool()
+    pub fn pool(&self) -> &Pool {
+        self.kit.db.pool()
     }
 
     /// The partner's wish for a profile, to be told of in an inbox if one is named.
@@ -85,8 +83,8 @@ impl Stage {
     pub async fn ask_telling(&self, partner: &TestPartner, url: &str, callback_url: Option<String>) -> Asked {
         let profile = ProfileUrl::parse(url).unwrap();
         let request_id = Some("req-42".to_owned());
-        let new = NewEnrich { partner: partner.id, profile, callback_url, request_id };
-        let mut tx = self.pool().begin().await.unwrap();
+        let new = NewEnrich { partner: partner.id, profile, callback_url, request_id, trace: None };
+        let mut tx = db::begin(self.pool()).await.unwrap();
         let job = request_enrich(&mut tx, new).await.unwrap();
         tx.commit().await.unwrap();
         Asked { tenant: partner.tenant(), job }
@@ -107,8 +105,8 @@ impl Stage {
     /// Asks for a profile and has it crawled.
     pub async fn crawled(&self, url: &str) -> Asked {
         let asked = self.ask(url, None).await;
-        self.worker.run_one(ENRICH).await;
-        let fetch = self.worker.run_one(FETCH).await;
+        self.kit.run_one::<Enrich>().await;
+        let fetch = self.kit.run_one::<Fetch>().await;
         assert_eq!(fetch.status, JobStatus::Completed, "{fetch:?}");
         asked
     }
@@ -125,7 +123,7 @@ impl Stage {
     }
 
     pub async fn cancel(&self, tenant: TenantId, job: JobId) -> Cancelled {
-        let mut tx = self.pool().begin().await.unwrap();
+        let mut tx = db::begin(self.pool()).await.unwrap();
         let cancelled = queue::cancel(&mut tx, tenant, job, "a test").await.unwrap();
         tx.commit().await.unwrap();
         cancelled
@@ -133,8 +131,10 @@ impl Stage {
 
     /// Lets a job's delay be over.
     pub async fn make_due(&self, job: JobId) {
-        let due =
-            sqlx::query!("update jobs set run_at = now() where id = $1 and state = 'ready'", job.uuid());
+        let due = sqlx::query!(
+            "update jobs set run_at = now() where id = $1 and state in ('ready', 'scheduled')",
+            job.uuid()
+        );
         assert_eq!(
             due.execute(self.pool()).await.unwrap().rows_affected(),
             1,
@@ -144,7 +144,7 @@ impl Stage {
 
     /// A wish's job as its owner sees it.
     pub async fn record(&self, asked: Asked) -> JobRecord {
-        self.worker.record(asked.tenant, asked.job).await
+        self.kit.record(asked.tenant, asked.job).await
     }
 
     /// Every fetch there ever was, the newest first.

@@ -59,7 +59,7 @@ async fn a_job_that_somebody_holds_is_passed_over_without_waiting() {
     let db = TestDb::new().await;
     let held = stored(db.pool(), plain()).await;
     let free = stored(db.pool(), plain()).await;
-    let mut tx = db.pool().begin().await.unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     sqlx::query!("select from jobs where id = $1 for update", held.uuid()).execute(&mut *tx).await.unwrap();
     let process = process(db.pool()).await;
     assert_eq!(claimed(db.pool(), process).await.lease.job, free);

@@ -13,7 +13,7 @@ use crate::support::TestDb;
 async fn a_job_is_seen_when_its_transaction_commits_and_not_before() {
     let db = TestDb::new().await;
     let process = process(db.pool()).await;
-    let mut tx = db.pool().begin().await.unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     let job = queue::enqueue(&mut tx, plain()).await.unwrap().id();
 
     assert!(queue::claim(db.pool(), process, Queue::Enrich, 10).await.unwrap().is_empty());
@@ -25,7 +25,7 @@ async fn a_job_is_seen_when_its_transaction_commits_and_not_before() {
 #[tokio::test]
 async fn a_job_of_a_transaction_that_rolls_back_never_was() {
     let db = TestDb::new().await;
-    let mut tx = db.pool().begin().await.unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     let job = queue::enqueue(&mut tx, plain().unique("one")).await.unwrap().id();
     tx.rollback().await.unwrap();
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use db::Pool;
 use queue::{End, usual_duration};
 
 use super::kinds::{Scripted, Urgent};
 use super::*;
 use crate::support::TestDb;
 
-async fn took(pool: &PgPool, seconds: f64, ending: End) {
+async fn took(pool: &Pool, seconds: f64, ending: End) {
     let claim = running(pool, plain()).await;
     end(pool, claim.lease, ending).await;
     sqlx::query!(

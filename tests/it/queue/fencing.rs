@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use db::Pool;
 use queue::{Acknowledgement, End, Error, JobStatus};
 use serde_json::json;
 
@@ -20,7 +21,7 @@ fn every_settlement() -> Vec<Settlement> {
 }
 
 /// Has a worker's job taken back as if the worker had died.
-async fn taken_back(pool: &PgPool, process: Uuid) {
+async fn taken_back(pool: &Pool, process: Uuid) {
     silence(pool, process).await;
     let swept = queue::sweep(pool, LONG).await.unwrap();
     assert_eq!((swept.processes_lost, swept.taken_back), (1, 1));
@@ -71,7 +72,11 @@ async fn a_lease_that_was_taken_back_is_lost_before_anybody_claims_the_job_again
 async fn a_batch_that_is_repeated_is_refused_and_harms_nothing() {
     let db = TestDb::new().await;
     let claim = running(db.pool(), plain()).await;
-    let batch = [Acknowledgement { lease: claim.lease, settlement: Settlement::End(done(json!(1)), None) }];
+    let batch = [Acknowledgement {
+        lease: claim.lease,
+        row: None,
+        settlement: Settlement::End(done(json!(1)), None),
+    }];
     assert_eq!(queue::settle(db.pool(), &batch).await.unwrap().ended, 1);
     assert_eq!(queue::settle(db.pool(), &batch).await.unwrap().refused, [claim.lease.job]);
     let rows = sqlx::query_scalar!(r#"select count(*) as "n!" from jobs_finished"#)

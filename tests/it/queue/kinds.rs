@@ -22,6 +22,7 @@ const POLICY: Policy = Policy {
     attempts_max: 3,
     timeout: Duration::from_secs(60),
     backoff: QUICK,
+    ..Policy::DEFAULT
 };
 
 /// A handler that does one act of its script at each run, and the last one for ever.
@@ -34,8 +35,6 @@ pub(super) struct Scripted {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Act {
     Done(Value),
-    /// With a result that PostgreSQL cannot store.
-    DoneWithNul,
     Fail,
     FailForGood,
     Panic,
@@ -71,7 +70,6 @@ impl Handler for Scripted {
         match act {
             None => Ok(Outcome::Done(None)),
             Some(Act::Done(result)) => Ok(Outcome::Done(Some(result.clone()))),
-            Some(Act::DoneWithNul) => Ok(Outcome::Done(Some(Value::from("a\0b")))),
             Some(Act::Fail) => Err(JobError::retryable("FAILED", format!("failed in run {run}"))),
             Some(Act::FailForGood) => Err(JobError::fatal("FAILED_FOR_GOOD", "no use")),
             Some(Act::Panic) => panic!("a panic on purpose"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use db::Pool;
 use kernel::clock::now;
 use kernel::ids::JobId;
 use queue::End;
@@ -12,12 +13,12 @@ use crate::support::TestDb;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-async fn execute(pool: &PgPool, statement: &str) {
+async fn execute(pool: &Pool, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.unwrap();
 }
 
 /// How many rows of history the overflow holds.
-async fn overflowing(pool: &PgPool) -> i64 {
+async fn overflowing(pool: &Pool) -> i64 {
     sqlx::query_scalar!(r#"select count(*) as "n!" from jobs_finished_overflow"#)
         .fetch_one(pool)
         .await
@@ -25,7 +26,7 @@ async fn overflowing(pool: &PgPool) -> i64 {
 }
 
 /// A finished job, as if it had ended at another time.
-async fn ended_at(pool: &PgPool, from_now: &str) -> JobId {
+async fn ended_at(pool: &Pool, from_now: &str) -> JobId {
     let claim = running(pool, plain()).await;
     end(pool, claim.lease, End::Completed(None)).await;
     let moved = format!(
@@ -36,7 +37,7 @@ async fn ended_at(pool: &PgPool, from_now: &str) -> JobId {
     claim.lease.job
 }
 
-async fn is_there(pool: &PgPool, job: JobId) -> bool {
+async fn is_there(pool: &Pool, job: JobId) -> bool {
     let mut conn = pool.acquire().await.unwrap();
     queue::get(&mut conn, TenantId::SYSTEM, job).await.unwrap().is_some()
 }
@@ -132,6 +133,6 @@ async fn pruning_may_run_in_many_places_at_once() {
     )
     .await;
     let pruned = futures::future::join_all((0..4).map(|_| queue::prune(db.pool(), 35 * DAY))).await;
-    let dropped: i32 = pruned.into_iter().map(|pruned| pruned.unwrap().partitions_dropped).sum();
+    let dropped: u32 = pruned.into_iter().map(|pruned| pruned.unwrap().partitions_dropped).sum();
     assert_eq!(dropped, 4);
 }

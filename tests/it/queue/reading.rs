@@ -1,6 +1,7 @@
 //! Reading jobs, live and finished, as one thing.
 
 use chrono::{DateTime, Utc};
+use db::Pool;
 use kernel::ids::JobId;
 use queue::{End, JobStatus, ListFilter};
 use serde_json::json;
@@ -9,7 +10,7 @@ use super::kinds::Urgent;
 use super::*;
 use crate::support::{TestDb, TestPartner};
 
-async fn listed(pool: &PgPool, filter: &ListFilter) -> Vec<JobId> {
+async fn listed(pool: &Pool, filter: &ListFilter) -> Vec<JobId> {
     let mut conn = pool.acquire().await.unwrap();
     let jobs = queue::list(&mut conn, filter, 100).await.unwrap();
     jobs.into_iter().map(|job| job.id).collect()
@@ -41,7 +42,7 @@ async fn another_tenants_job_is_not_there_and_operators_see_all() {
 }
 
 /// A job in every state that an owner can tell apart, in the order of [`JobStatus::ALL`].
-async fn one_of_each(pool: &PgPool) -> [JobId; 5] {
+async fn one_of_each(pool: &Pool) -> [JobId; 5] {
     let mut claims = Vec::new();
     for _ in 0..4 {
         claims.push(running(pool, plain()).await);

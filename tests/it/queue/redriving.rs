@@ -1,5 +1,6 @@
 //! Giving failed jobs another life.
 
+use db::Pool;
 use futures::future::join_all;
 use kernel::ids::{JobId, PartnerId};
 use queue::{End, JobStatus, Redriven};
@@ -8,18 +9,18 @@ use serde_json::json;
 use super::*;
 use crate::support::TestDb;
 
-async fn redrive(pool: &PgPool, job: JobId) -> Redriven {
+async fn redrive(pool: &Pool, job: JobId) -> Redriven {
     redrive_of(pool, TenantId::SYSTEM, job).await
 }
 
-async fn redrive_of(pool: &PgPool, tenant: TenantId, job: JobId) -> Redriven {
-    let mut tx = pool.begin().await.unwrap();
+async fn redrive_of(pool: &Pool, tenant: TenantId, job: JobId) -> Redriven {
+    let mut tx = db::begin(pool).await.unwrap();
     let redriven = queue::redrive(&mut tx, tenant, job).await.unwrap();
     tx.commit().await.unwrap();
     redriven
 }
 
-async fn failed(pool: &PgPool, job: NewJob) -> JobId {
+async fn failed(pool: &Pool, job: NewJob) -> JobId {
     let claim = running(pool, job).await;
     let entry = json!({"code": "BROKEN", "message": "broken", "attempt": 1});
     let settlement = Settlement::End(End::Failed(failure("BROKEN")), Some(entry));

@@ -1,5 +1,6 @@
 //! Jobs that wait to run after another, however that one ends.
 
+use db::Pool;
 use kernel::ids::{JobId, PartnerId};
 use queue::{Cancelled, End, TAKEN_BACK_MAX};
 use serde_json::json;
@@ -8,7 +9,7 @@ use super::*;
 use crate::support::TestDb;
 
 /// Stores a job and another that runs after it, of another tenant, and answers both.
-async fn pair(pool: &PgPool) -> (JobId, JobId) {
+async fn pair(pool: &Pool) -> (JobId, JobId) {
     let first = JobId::new();
     let second = plain().tenant(TenantId::from(PartnerId::new())).after(TenantId::SYSTEM, first);
     let mut conn = pool.acquire().await.unwrap();

@@ -159,7 +159,7 @@ async fn a_transaction_that_the_handler_drops_leaves_nothing() {
 async fn arguments_that_cannot_be_read_fail_the_job_and_not_the_worker() {
     let db = TestDb::new().await;
     let _worker = TestWorker::start(&db, KINDS);
-    let mut tx = db.pool().begin().await.unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     let job = queue::enqueue(&mut tx, plain()).await.unwrap().id();
     sqlx::query!(r#"update jobs set args = '{"acts": "none"}'"#).execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
@@ -170,9 +170,14 @@ async fn arguments_that_cannot_be_read_fail_the_job_and_not_the_worker() {
 #[tokio::test]
 async fn a_result_that_cannot_be_stored_fails_its_job_and_spares_the_others_of_its_batch() {
     let db = TestDb::new().await;
-    let mut tx = db.pool().begin().await.unwrap();
+    // Whatever the reason may be: too deep, too large, a rule of some later schema.
+    sqlx::query!("alter table jobs_finished add constraint refuses check (result::text <> '\"refused\"')")
+        .execute(db.pool())
+        .await
+        .unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     let mut jobs = Vec::new();
-    for act in [Act::Done(json!(1)), Act::DoneWithNul, Act::Done(json!(3)), Act::Fail] {
+    for act in [Act::Done(json!(1)), Act::Done(json!("refused")), Act::Done(json!(3)), Act::Fail] {
         jobs.push(queue::enqueue(&mut tx, Scripted::job([act])).await.unwrap().id());
     }
     tx.commit().await.unwrap();
@@ -181,6 +186,18 @@ async fn a_result_that_cannot_be_stored_fails_its_job_and_spares_the_others_of_i
     assert_eq!(ended(&db, jobs[1]).await.failure.unwrap().code, INTERNAL_ERROR);
     assert_eq!(ended(&db, jobs[2]).await.result, Some(json!(3)));
     assert_eq!(ended(&db, jobs[3]).await.failure.unwrap().code, "FAILED");
+}
+
+#[tokio::test]
+async fn a_result_that_few_databases_like_is_stored_and_read_as_it_is() {
+    let deep = (0..200).fold(json!("NUL \0 within"), |inner, _| json!([inner]));
+    let (job, _place) = run([Act::Done(json!("a\0b"))]).await;
+    assert_eq!(job.result, Some(json!("a\0b")));
+    let db = TestDb::new().await;
+    let claim = running(db.pool(), plain()).await;
+    end(db.pool(), claim.lease, done(deep.clone())).await;
+    let told = record(db.pool(), claim.lease.job).await.result;
+    assert_eq!(told, Some(json!(deep.to_string())), "deeper than we read: as its text, and not as nothing");
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ async fn one_batch_settles_every_kind_of_outcome_and_names_what_it_refused() {
     let batch: Vec<Acknowledgement> = claims
         .iter()
         .zip(settlements.drain(..))
-        .map(|(claim, settlement)| Acknowledgement { lease: claim.lease, settlement })
+        .map(|(claim, settlement)| Acknowledgement { lease: claim.lease, row: claim.row, settlement })
         .collect();
 
     let settled = queue::settle(db.pool(), &batch).await.unwrap();
@@ -44,7 +44,7 @@ async fn one_batch_settles_every_kind_of_outcome_and_names_what_it_refused() {
     }
     assert_eq!(
         states,
-        ["completed", "completed", "failed", "cancelled", "ready", "ready", "parked", "running"]
+        ["completed", "completed", "failed", "cancelled", "scheduled", "scheduled", "parked", "running"]
     );
     assert_eq!(record(db.pool(), claims[1].lease.job).await.result, Some(json!(2)));
     assert_eq!(record(db.pool(), claims[2].lease.job).await.failure, Some(failure("BROKEN")));

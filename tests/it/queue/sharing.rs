@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use db::Pool;
 use futures::future::join_all;
 use kernel::ids::{JobId, PartnerId};
 use queue::{Cancelled, End, JobStatus, Outcome, TAKEN_BACK_MAX, WORKER_LOST};
@@ -11,7 +12,7 @@ use super::*;
 use crate::support::TestDb;
 
 /// Stores a job of some partner, claims it and lets it ask for the end of another.
-async fn asker(pool: &PgPool, worker: Uuid, other: JobId) -> (TenantId, JobId) {
+async fn asker(pool: &Pool, worker: Uuid, other: JobId) -> (TenantId, JobId) {
     let tenant = TenantId::from(PartnerId::new());
     let job = stored(pool, plain().tenant(tenant)).await;
     let claim = claimed(pool, worker).await;

@@ -133,7 +133,7 @@ async fn a_worker_whose_heartbeat_cannot_be_written_stops_before_others_may_take
     eventually("the handler runs", async || seen(job).inside == 1).await;
 
     // Whoever holds the row keeps the heartbeat waiting, and sweepers pass the row over.
-    let mut tx = db.pool().begin().await.unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     sqlx::query!("select from worker_processes for update").execute(&mut *tx).await.unwrap();
     eventually("the handler is stopped", async || seen(job).inside == 0).await;
     assert_eq!(state(db.pool(), job).await.as_deref(), Some("running"), "nobody had taken it yet");

@@ -127,7 +127,7 @@ async fn many_sweepers_at_once_take_each_job_back_once_and_rob_nobody() {
             claims
         };
         let (taken_back, claims) =
-            within("all orphans to be claimed", async { tokio::join!(sweepers, claiming) }).await;
+            Box::pin(within("all orphans to be claimed", async { tokio::join!(sweepers, claiming) })).await;
         let taken_back: u64 = taken_back.into_iter().map(Result::unwrap).sum();
         assert_eq!(taken_back, 600);
         for claim in claims {

@@ -3,23 +3,23 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use db::Pool;
 use futures::future::join_all;
 use kernel::clock::now;
 use kernel::ids::{JobId, PartnerId, TenantId};
 use queue::{End, Enqueued, NewJob};
-use sqlx::PgPool;
 
 use super::kinds::Urgent;
 use super::*;
-use crate::support::{TestDb, eventually, within};
+use crate::support::{TestClock, TestDb, eventually, within};
 
-async fn enqueue(pool: &PgPool, job: NewJob) -> Enqueued {
+async fn enqueue(pool: &Pool, job: NewJob) -> Enqueued {
     let mut conn = pool.acquire().await.unwrap();
     queue::enqueue(&mut conn, job).await.unwrap()
 }
 
 /// Waits until some statement of this database waits for another transaction.
-async fn somebody_waits(pool: &PgPool) {
+async fn somebody_waits(pool: &Pool) {
     eventually("a statement waits for a lock", async || {
         sqlx::query_scalar!(
             r#"select exists (
@@ -66,7 +66,7 @@ async fn the_key_is_free_when_its_holder_has_ended_however_it_ended() {
 #[tokio::test]
 async fn a_holder_that_rolls_back_never_costs_the_other_its_job() {
     let db = TestDb::new().await;
-    let mut first = db.pool().begin().await.unwrap();
+    let mut first = db::begin(db.pool()).await.unwrap();
     queue::enqueue(&mut first, plain().unique("one")).await.unwrap();
     let pool = db.pool().clone();
     let second = tokio::spawn(async move { enqueue(&pool, plain().unique("one")).await });
@@ -80,7 +80,7 @@ async fn a_holder_that_rolls_back_never_costs_the_other_its_job() {
 #[tokio::test]
 async fn who_waits_for_a_holder_that_commits_is_told_of_it() {
     let db = TestDb::new().await;
-    let mut first = db.pool().begin().await.unwrap();
+    let mut first = db::begin(db.pool()).await.unwrap();
     let holder = queue::enqueue(&mut first, plain().unique("one")).await.unwrap().id();
     let pool = db.pool().clone();
     let second = tokio::spawn(async move { enqueue(&pool, plain().unique("one")).await });
@@ -186,5 +186,100 @@ async fn of_twins_in_one_batch_the_first_stands_for_both() {
     assert_eq!(answers[2], Enqueued::Existing(answers[0].id()));
     for position in [0, 1, 3] {
         assert!(matches!(answers[position], Enqueued::New(_)), "{answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_holder_is_named_in_whatever_state_it_is() {
+    let db = TestDb::new().await;
+    let other = stored(db.pool(), plain().delay(LONG).awaited()).await;
+    let held = |key: &str| plain().unique(key);
+    let parked = running(db.pool(), held("parked")).await.lease;
+    settle(db.pool(), parked, Settlement::Park).await;
+    let failed_once = running(db.pool(), held("failed once")).await.lease;
+    settle(db.pool(), failed_once, Settlement::Retry(LONG, serde_json::json!({"code": "X", "message": "x"})))
+        .await;
+    let runs = running(db.pool(), held("running")).await.lease;
+    let holders = [
+        ("parked", parked.job),
+        ("failed once", failed_once.job),
+        ("running", runs.job),
+        ("waiting", stored(db.pool(), held("waiting").after(TenantId::SYSTEM, other)).await),
+        ("scheduled", stored(db.pool(), held("scheduled").delay(LONG)).await),
+        ("ready", stored(db.pool(), held("ready")).await),
+    ];
+    for (key, holder) in holders {
+        assert_eq!(enqueue(db.pool(), held(key)).await, Enqueued::Existing(holder), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_until_the_start_is_free_when_the_first_attempt_begins() {
+    let db = TestDb::new().await;
+    let job = || plain().unique_until_started("sync");
+    let first = stored(db.pool(), job()).await;
+    assert_eq!(enqueue(db.pool(), job()).await, Enqueued::Existing(first));
+    let claim = claimed(db.pool(), process(db.pool()).await).await;
+    // What it reads now may be older than the next wish.
+    let second = enqueue(db.pool(), job()).await;
+    assert!(matches!(second, Enqueued::New(_)));
+    end(db.pool(), claim.lease, End::Completed(None)).await;
+    assert_eq!(
+        enqueue(db.pool(), job()).await,
+        Enqueued::Existing(second.id()),
+        "the first's end frees nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_has_begun_does_not_hold_its_key_until_the_start_again_between_attempts() {
+    let db = TestDb::new().await;
+    let job = || plain().unique_until_started("sync");
+    let claim = running(db.pool(), job()).await;
+    settle(db.pool(), claim.lease, Settlement::Again(Duration::ZERO)).await;
+    assert_eq!(state(db.pool(), claim.lease.job).await.as_deref(), Some("ready"));
+    assert!(matches!(enqueue(db.pool(), job()).await, Enqueued::New(_)));
+}
+
+#[tokio::test]
+async fn a_key_until_the_start_is_free_when_its_job_ends_without_one() {
+    let db = TestDb::new().await;
+    let job = || plain().unique_until_started("sync").delay(LONG);
+    let first = stored(db.pool(), job()).await;
+    cancel(db.pool(), TenantId::SYSTEM, first).await;
+    assert!(matches!(enqueue(db.pool(), job()).await, Enqueued::New(_)));
+}
+
+#[tokio::test]
+async fn a_key_for_a_period_is_free_when_the_period_is_over_and_not_before() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let db = TestDb::new().await;
+    let clock = TestClock::install(&db).await;
+    let job = || plain().unique_for("daily", HOUR);
+    let claim = running(db.pool(), job()).await;
+    clock.advance(HOUR / 2).await;
+    end(db.pool(), claim.lease, End::Completed(None)).await;
+    assert_eq!(enqueue(db.pool(), job()).await, Enqueued::Existing(claim.lease.job), "half an hour early");
+    clock.advance(HOUR / 2).await;
+    let second = enqueue(db.pool(), job()).await;
+    assert!(matches!(second, Enqueued::New(_)));
+    clock.advance(HOUR * 2).await;
+    assert_eq!(
+        enqueue(db.pool(), job()).await,
+        Enqueued::Existing(second.id()),
+        "over, but it has not ended"
+    );
+}
+
+#[tokio::test]
+async fn a_holder_that_rolls_back_frees_its_period_and_its_start_too() {
+    let db = TestDb::new().await;
+    for job in [|| plain().unique_for("one", LONG), || plain().unique_until_started("other")] {
+        let mut tx = db::begin(db.pool()).await.unwrap();
+        queue::enqueue(&mut tx, job()).await.unwrap();
+        tx.rollback().await.unwrap();
+        let mut tx = db::begin(db.pool()).await.unwrap();
+        assert!(matches!(queue::enqueue(&mut tx, job()).await.unwrap(), Enqueued::New(_)));
+        tx.commit().await.unwrap();
     }
 }

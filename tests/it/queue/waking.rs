@@ -6,7 +6,9 @@ use queue::{Queue, Waker};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::support::{TestDb, eventually, within};
+use crate::support::{TestDb, eventually, pointless_behind_a_pooler, within};
+
+const LISTENS: &str = "LISTEN takes a session of its own";
 
 /// Two processes with a connection pool each.
 fn relayed(db: &TestDb) -> (Waker, Waker, JoinSet<()>) {
@@ -28,6 +30,9 @@ async fn reaches(what: &str, mut send: impl FnMut(), receive: impl AsyncFn()) {
 
 #[tokio::test]
 async fn waking_a_queue_wakes_it_in_other_processes_too() {
+    if pointless_behind_a_pooler("waking other processes", LISTENS) {
+        return;
+    }
     let db = TestDb::new().await;
     let (here, there, _relays) = relayed(&db);
     for queue in Queue::ALL {
@@ -46,6 +51,9 @@ async fn a_signal_inside_a_process_needs_no_database() {
 
 #[tokio::test]
 async fn listening_is_taken_up_again_after_the_connection_was_lost() {
+    if pointless_behind_a_pooler("listening again after a lost connection", LISTENS) {
+        return;
+    }
     let db = TestDb::new().await;
     let (here, there, _relays) = relayed(&db);
     let wake = || here.wake(Queue::Enrich);

@@ -25,7 +25,7 @@ async fn newest_key(db: &TestDb, partner: &TestPartner) -> ApiKeyId {
 }
 
 async fn rotate(db: &TestDb, partner: &TestPartner, overlap: Duration) -> String {
-    let mut tx = db.pool().begin().await.unwrap();
+    let mut tx = db::begin(db.pool()).await.unwrap();
     let new = rotate_key(&mut tx, partner.id, overlap).await.unwrap();
     tx.commit().await.unwrap();
     new.api_key.expose().to_owned()
@@ -222,7 +222,7 @@ async fn the_database_holds_no_key_in_clear_and_knows_when_a_partner_last_called
     assert!(after.last_api_call_at.is_some());
 
     let rows = sqlx::query_scalar!(r#"select k::text as "row!" from partner_api_keys k"#)
-        .fetch_all(&mut *conn)
+        .fetch_all(&mut conn)
         .await
         .unwrap();
     assert_eq!(rows.len(), 1);

@@ -111,7 +111,7 @@ async fn too_much_to_do_is_refused_at_once_and_what_is_refused_has_no_effect() {
     // Two connections, one of them may be at work.
     let stage = Stage::with(Sources::default().with("http.connections_max", "2")).await;
     stage.get("/api/v1/jobs").await.expect(200);
-    let mut obstacle = stage.db.pool().begin().await.unwrap();
+    let mut obstacle = db::begin(stage.db.pool()).await.unwrap();
     sqlx::raw_sql("lock table jobs in exclusive mode").execute(&mut *obstacle).await.unwrap();
     let wish = json!({ "url": profile("amy.codes") });
     let at_work = Answer::to(stage.enrich(&wish));
@@ -133,7 +133,7 @@ async fn a_request_that_takes_too_long_is_given_up_and_has_no_effect() {
     let sources = Sources::default().with("http.request_timeout_ms", "2000").with("http.wait_s_max", "0");
     let stage = Stage::with(sources).await;
     stage.get("/api/v1/jobs").await.expect(200);
-    let mut obstacle = stage.db.pool().begin().await.unwrap();
+    let mut obstacle = db::begin(stage.db.pool()).await.unwrap();
     sqlx::raw_sql("lock table jobs in exclusive mode").execute(&mut *obstacle).await.unwrap();
     let refused = Answer::to(stage.enrich(&json!({ "url": profile("amy.codes") }))).await;
     refused.refusal(503, "OVERLOADED");

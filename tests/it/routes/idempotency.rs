@@ -88,7 +88,7 @@ async fn of_many_requests_at_once_with_one_key_one_makes_a_job() {
 async fn of_two_requests_with_one_key_the_second_is_a_conflict_while_the_first_is_carried_out() {
     let stage = Stage::new().await;
     // Whichever comes first gets as far as storing its job and stands there.
-    let mut obstacle = stage.db.pool().begin().await.unwrap();
+    let mut obstacle = db::begin(stage.db.pool()).await.unwrap();
     sqlx::raw_sql("lock table jobs in exclusive mode").execute(&mut *obstacle).await.unwrap();
     let ask = || Box::pin(Answer::to(keyed(stage.enrich(&wish()), "order-4711")));
     let (refused, at_work) = select(ask(), ask()).await.factor_first();

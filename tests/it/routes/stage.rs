@@ -1,6 +1,8 @@
 //! A partner before the API, with the sandbox behind it. Workers come when a test starts them, so that a test
 //! without them sees jobs as they were stored.
 
+use std::collections::BTreeMap;
+
 use config::Sources;
 use kernel::ids::JobId;
 use queue::Waker;
@@ -100,6 +102,14 @@ impl Stage {
         let calls = self.controls.calls(&filter).await;
         let last = calls["calls"][0]["lastRequestId"].as_str().map(str::to_owned);
         (calls["total"].as_u64().expect("a number"), last)
+    }
+
+    /// The headers of each of the meter's latest calls to enrich a handle, the oldest first.
+    pub async fn vendor_headers(&self, handle: &str) -> Vec<BTreeMap<String, String>> {
+        let filter = format!("vendor=meter&operation=enrich&handle={handle}");
+        let calls = self.controls.calls(&filter).await;
+        let calls = calls["recent"].as_array().expect("calls").iter();
+        calls.map(|call| serde_json::from_value(call["headers"].clone()).expect("headers")).collect()
     }
 
     /// What the vendor itself says about a TikTok profile.

@@ -11,7 +11,7 @@ use db::embedded::template::TestCluster;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{mpsc, oneshot};
 
-use super::BINARY;
+use super::{BINARY, Pooler, pooled};
 
 /// Databases made ahead, so that a test does not wait for its clone.
 const STOCK: usize = 2;
@@ -23,7 +23,16 @@ const USED_MAX: usize = 50;
 pub(super) struct Database {
     pub(super) name: String,
     pub(super) url: String,
+    /// As the test connects: through the pooler, if there is one.
     pub(super) options: PgConnectOptions,
+    /// The server itself.
+    pub(super) server: PgConnectOptions,
+}
+
+/// The server, and what stands in front of it.
+struct Place {
+    cluster: TestCluster,
+    pooler: Option<Pooler>,
 }
 
 enum Order {
@@ -60,19 +69,19 @@ fn keeper() -> &'static mpsc::UnboundedSender<Order> {
 }
 
 async fn keep(mut orders: mpsc::UnboundedReceiver<Order>) {
-    let cluster = TestCluster::start(BINARY).await.map_err(|error| described(&error));
+    let place = start().await;
     let mut stock = Vec::new();
     let mut used = Vec::new();
     loop {
         let order = match orders.try_recv() {
             Ok(order) => Some(order),
             // Nobody waits: a good moment to make the next databases and to remove the used ones.
-            Err(_) if stock.len() < STOCK && cluster.is_ok() => {
-                stock.push(create(&cluster).await);
+            Err(_) if stock.len() < STOCK && place.is_ok() => {
+                stock.push(create(&place).await);
                 None
             }
             Err(_) if !used.is_empty() => {
-                drop_one(&cluster, &mut used).await;
+                drop_one(&place, &mut used).await;
                 None
             }
             Err(_) => match orders.recv().await {
@@ -84,7 +93,7 @@ async fn keep(mut orders: mpsc::UnboundedReceiver<Order>) {
             Some(Order::Create(asked)) => {
                 let database = match stock.pop() {
                     Some(database) => database,
-                    None => create(&cluster).await,
+                    None => create(&place).await,
                 };
                 // Not received: the test is gone, and its database stays until the cluster goes.
                 let _ = asked.send(database);
@@ -93,26 +102,40 @@ async fn keep(mut orders: mpsc::UnboundedReceiver<Order>) {
             None => {}
         }
         if used.len() > USED_MAX {
-            drop_one(&cluster, &mut used).await;
+            drop_one(&place, &mut used).await;
         }
     }
 }
 
-async fn drop_one(cluster: &Result<TestCluster, String>, used: &mut Vec<String>) {
-    if let (Some(name), Ok(cluster)) = (used.pop(), cluster) {
+async fn start() -> Result<Place, String> {
+    let cluster = TestCluster::start(BINARY).await.map_err(|error| described(&error))?;
+    let pooler = match pooled() {
+        true => Some(Pooler::in_front_of_all(&cluster.server().connect_options()).await),
+        false => None,
+    };
+    Ok(Place { cluster, pooler })
+}
+
+async fn drop_one(place: &Result<Place, String>, used: &mut Vec<String>) {
+    if let (Some(name), Ok(place)) = (used.pop(), place) {
         // What cannot be removed goes with the cluster.
-        let _ = cluster.drop_database(&name).await;
+        let _ = place.cluster.drop_database(&name).await;
     }
 }
 
-async fn create(cluster: &Result<TestCluster, String>) -> Result<Database, String> {
+async fn create(place: &Result<Place, String>) -> Result<Database, String> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let cluster = cluster.as_ref().map_err(Clone::clone)?;
+    let Place { cluster, pooler } = place.as_ref().map_err(Clone::clone)?;
     let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let options = cluster.create_database_from_template(&name).await.map_err(|error| described(&error))?;
+    let server = cluster.create_database_from_template(&name).await.map_err(|error| described(&error))?;
+    if let Some(pooler) = pooler {
+        let url = pooler.url_of(&name);
+        let options = url.parse().map_err(|error: sqlx::Error| described(&error))?;
+        return Ok(Database { name, url, options, server });
+    }
     // The server's own address, with this database in place of its first one.
     let url = cluster.server().url().replacen("/millpond?", &format!("/{name}?"), 1);
-    Ok(Database { name, url, options })
+    Ok(Database { name, url, options: server.clone(), server })
 }
 
 fn described(error: &dyn std::error::Error) -> String {

@@ -31,8 +31,8 @@ impl TestPartner {
 
     /// A partner of particular properties.
     pub async fn create_with(db: &TestDb, new: NewPartner) -> Self {
-        let mut tx = db.pool().begin().await.unwrap();
-        let created = partners::directory::create(&mut tx, &keyring(), new).await.unwrap();
+        let mut tx = db::begin(db.pool()).await.unwrap();
+        let created = jobs::partners::create(&mut tx, &keyring(), new).await.unwrap();
         tx.commit().await.unwrap();
         Self {
             code: created.partner.code,

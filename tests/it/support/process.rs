@@ -27,11 +27,20 @@ impl MillpondProcess {
         let mut command = Command::new(BINARY);
         command
             .args(arguments)
-            .env("DATABASE_URL", db.url())
+            .envs(db.variables())
             .env("MILLPOND_ENCRYPTION__KEYS", keyring().to_text())
             .env("MILLPOND_HTTP__LISTEN", "127.0.0.1:0")
             .envs(variables.iter().copied());
         Self::start_command(command)
+    }
+
+    /// Runs a command of the binary on a test's database to its good end, and answers what it printed.
+    pub fn output(db: &TestDb, arguments: &[&str]) -> String {
+        let mut command = Command::new(BINARY);
+        let output = command.args(arguments).envs(db.variables()).stdin(Stdio::null()).output();
+        let output = output.expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
     }
 
     /// Starts a command made by the test.

@@ -3,11 +3,11 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use db::Pool;
 pub use jobs::Services;
 use kernel::sealing::Keyring;
 use outbound::{OutboundClient, OutboundSettings};
 use sandbox::{Sandbox, SandboxOptions};
-use sqlx::PgPool;
 use vendors::meter::{Meter, MeterSettings};
 
 /// Nobody listens on the discard port.
@@ -26,7 +26,7 @@ pub async fn sandbox() -> Sandbox {
 }
 
 /// Services over a pool; without a meter's address, calls to it fail at once.
-pub fn services(pool: PgPool, meter_url: Option<&str>) -> Services {
+pub fn services(pool: Pool, meter_url: Option<&str>) -> Services {
     let meter = MeterSettings {
         base_url: meter_url.unwrap_or(NOBODY).to_owned(),
         token: SandboxOptions::default().token,
@@ -38,6 +38,7 @@ pub fn services(pool: PgPool, meter_url: Option<&str>) -> Services {
         ..OutboundSettings::default()
     };
     Services {
+        limits: jobs::Limits::new(pool.clone()),
         pool,
         keyring: keyring(),
         meter: Meter::new(meter).expect("a meter client"),

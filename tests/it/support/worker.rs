@@ -9,7 +9,7 @@ use queue::{Queue, Waker};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use workers::Settings;
+use workers::{MaintenanceSettings, Settings, TurnSettings};
 
 use super::test_db::pool_of;
 use super::{TestDb, services, within};
@@ -23,6 +23,8 @@ pub struct WorkerOptions {
     pub kinds: &'static [Entry],
     /// The sandbox's meter, if jobs call it.
     pub meter_url: Option<String>,
+    /// Threads that run handlers.
+    pub threads: usize,
     /// Shared with an API in the same "process", if there is one.
     pub waker: Waker,
 }
@@ -35,15 +37,17 @@ impl WorkerOptions {
             lease: Duration::from_millis(500),
             sweep: Duration::from_millis(100),
             poll: Duration::from_millis(20),
+            turns: TurnSettings::default(),
             drain_timeout: Duration::from_secs(5),
+            maintenance: MaintenanceSettings::default(),
         };
-        Self { settings, kinds, meter_url: None, waker: Waker::new() }
+        Self { settings, kinds, meter_url: None, threads: 1, waker: Waker::new() }
     }
 
     /// Starts it on a database.
     pub fn start(self, db: &TestDb) -> TestWorker {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
+            .worker_threads(self.threads)
             .thread_name("test-worker")
             .enable_all()
             .build()
@@ -54,7 +58,7 @@ impl WorkerOptions {
         let target = db.options().clone().application_name("test-worker");
         let stop = shutdown.clone();
         runtime.spawn(async move {
-            let Self { settings, kinds, meter_url, waker } = self;
+            let Self { settings, kinds, meter_url, waker, .. } = self;
             let services = Arc::new(services(pool_of(&target, 8), meter_url.as_deref()));
             let result = workers::run(settings, kinds, services, waker, stop).await;
             let _ = ended.send(result);

@@ -37,12 +37,12 @@ async fn entry(stage: &Stage, id: Uuid) -> Entry {
 #[tokio::test]
 async fn a_crawl_makes_a_private_entry_that_the_first_asker_added() {
     let stage = Stage::new().await;
-    let other = TestPartner::create(&stage.db, "vinfast").await;
+    let other = TestPartner::create(&stage.kit.db, "vinfast").await;
     stage.ask(AMY, None).await;
-    stage.worker.run_one(ENRICH).await;
+    stage.kit.run_one::<Enrich>().await;
     stage.ask_as(&other, AMY, None).await;
-    stage.worker.run_all(ENRICH).await;
-    let fetch = stage.worker.run_one(FETCH).await;
+    stage.kit.run_all::<Enrich>().await;
+    let fetch = stage.kit.run_one::<Fetch>().await;
 
     let entry = entry(&stage, pool_id(&fetch)).await;
     assert_eq!((entry.visibility.as_str(), entry.source.as_str()), ("PRIVATE", "PARTNER"));
@@ -67,10 +67,10 @@ async fn a_crawl_of_a_known_entry_keeps_what_administrators_decided() {
     .unwrap();
     stage.age_crawls(25.0).await;
 
-    let other = TestPartner::create(&stage.db, "vinfast").await;
+    let other = TestPartner::create(&stage.kit.db, "vinfast").await;
     stage.ask_as(&other, AMY, None).await;
-    stage.worker.run_one(ENRICH).await;
-    let fetch = stage.worker.run_one(FETCH).await;
+    stage.kit.run_one::<Enrich>().await;
+    let fetch = stage.kit.run_one::<Fetch>().await;
     assert_eq!(pool_id(&fetch), id);
     let entry = entry(&stage, id).await;
     assert_eq!((entry.visibility.as_str(), entry.source.as_str()), ("PUBLIC", "MANUAL"));
@@ -82,7 +82,7 @@ async fn a_crawl_of_a_known_entry_keeps_what_administrators_decided() {
 
 /// A creator whose profile shows an e-mail address and a phone number, with both.
 async fn with_contact_details(stage: &Stage) -> (String, String, String) {
-    let meter = &stage.worker.services().meter;
+    let meter = &stage.kit.services().meter;
     for n in 0..200 {
         let url = format!("https://www.tiktok.com/@reachable.{n}");
         let parsed = kernel::profile_url::ProfileUrl::parse(&url).unwrap();
@@ -124,11 +124,11 @@ async fn contact_details_are_stored_sealed_and_told_to_nobody() {
         .faults(json!([{ "vendor": "meter", "handle": handle, "first": 3, "fault": malformed }]))
         .await;
     let asked = stage.ask(&url, Some("told")).await;
-    stage.worker.run_one(ENRICH).await;
-    let failed = stage.worker.run_one(FETCH).await;
+    stage.kit.run_one::<Enrich>().await;
+    let failed = stage.kit.run_one::<Fetch>().await;
     assert!(!failed.errors[0].chain.is_empty(), "the answer was not understood: {failed:?}");
-    let fetch = stage.worker.run_one(FETCH).await;
-    stage.worker.run_one(DELIVER).await;
+    let fetch = stage.kit.run_one::<Fetch>().await;
+    stage.kit.run_one::<Deliver>().await;
 
     let id = pool_id(&fetch);
     let sealed = sqlx::query!("select contact_email, contact_phone from pool_influencers where id = $1", id)
@@ -165,9 +165,9 @@ async fn contact_details_are_stored_sealed_and_told_to_nobody() {
 async fn whatever_is_stored_about_a_creator_can_be_found_by_the_creator() {
     let stage = Stage::new().await;
     let asked = stage.ask(AMY, Some("told")).await;
-    stage.worker.run_one(ENRICH).await;
-    let id = pool_id(&stage.worker.run_one(FETCH).await);
-    stage.worker.run_one(DELIVER).await;
+    stage.kit.run_one::<Enrich>().await;
+    let id = pool_id(&stage.kit.run_one::<Fetch>().await);
+    stage.kit.run_one::<Deliver>().await;
     let kinds = sqlx::query_scalar!("select kind from jobs_finished where subject_id = $1 order by kind", id)
         .fetch_all(stage.pool())
         .await
@@ -188,36 +188,36 @@ async fn the_request_that_asked_first_can_be_followed_to_the_vendor() {
 async fn a_worker_that_dies_between_the_vendors_answer_and_saving_it_does_not_pay_twice() {
     let stage = Stage::new().await;
     let asked = stage.ask(AMY, None).await;
-    stage.worker.run_one(ENRICH).await;
-    let claimed = stage.worker.claim(FETCH).await;
-    stage.worker.die().await;
-    let answer = stage.worker.run(&claimed).await;
+    stage.kit.run_one::<Enrich>().await;
+    let claimed = stage.kit.claim(FETCH).await;
+    stage.kit.die().await;
+    let answer = stage.kit.run(&claimed).await;
     assert!(answer.is_err(), "{answer:?}");
     assert_eq!(stage.controls.enriched("amy.codes").await, 1, "the vendor was asked");
     assert_eq!(pool_entries(&stage).await, 0, "nothing was saved");
     let after_the_first = now();
 
-    let fetch = stage.worker.successor().await.run_one(FETCH).await;
+    let fetch = stage.kit.successor().await.run_one(FETCH).await;
     assert_eq!((fetch.status, fetch.attempts, fetch.taken_back), (JobStatus::Completed, 1, 1));
     let crawled_at: chrono::DateTime<chrono::Utc> =
         profile(&fetch)["crawledAt"].as_str().unwrap().parse().unwrap();
     assert!(crawled_at <= after_the_first, "the vendor took the second call for another crawl");
     assert_eq!(stage.record(asked).await.result, fetch.result);
-    assert!(!stage.worker.settle(&claimed, answer).await, "the dead worker changed the job");
+    assert!(!stage.kit.settle(&claimed, answer).await, "the dead worker changed the job");
 }
 
 #[tokio::test]
 async fn a_fetch_delivered_again_after_it_was_saved_changes_nothing() {
     let stage = Stage::new().await;
     let asked = stage.ask(AMY, None).await;
-    stage.worker.run_one(ENRICH).await;
-    let claimed = stage.worker.claim(FETCH).await;
-    let answer = stage.worker.run(&claimed).await;
+    stage.kit.run_one::<Enrich>().await;
+    let claimed = stage.kit.claim(FETCH).await;
+    let answer = stage.kit.run(&claimed).await;
     assert!(answer.is_ok(), "{answer:?}");
     let before = everything_stored(&stage).await;
-    let again = stage.worker.run(&claimed).await;
+    let again = stage.kit.run(&claimed).await;
     assert!(again.is_err(), "{again:?}");
-    assert!(!stage.worker.settle(&claimed, again).await);
+    assert!(!stage.kit.settle(&claimed, again).await);
     assert_eq!(everything_stored(&stage).await, before);
     assert_eq!(stage.record(asked).await.status, JobStatus::Completed);
 }
@@ -226,12 +226,12 @@ async fn a_fetch_delivered_again_after_it_was_saved_changes_nothing() {
 async fn two_workers_with_the_same_fetch_save_it_once() {
     let stage = Stage::new().await;
     stage.ask(AMY, None).await;
-    stage.worker.run_one(ENRICH).await;
-    let stale = stage.worker.claim(FETCH).await;
-    stage.worker.die().await;
-    let successor = stage.worker.successor().await;
+    stage.kit.run_one::<Enrich>().await;
+    let stale = stage.kit.claim(FETCH).await;
+    stage.kit.die().await;
+    let successor = stage.kit.successor().await;
     let held = successor.claim(FETCH).await;
-    let (late, on_time) = futures::future::join(stage.worker.run(&stale), successor.run(&held)).await;
+    let (late, on_time) = futures::future::join(stage.kit.run(&stale), successor.run(&held)).await;
     assert!(late.is_err() && on_time.is_ok(), "{late:?} {on_time:?}");
     assert_eq!(pool_entries(&stage).await, 1);
     assert_eq!(stage.fetch().await.status, JobStatus::Completed);
@@ -242,8 +242,8 @@ async fn creators_that_are_crawled_at_the_same_time_have_an_entry_each() {
     let stage = Stage::new().await;
     let urls: Vec<String> = (0..20).map(|n| format!("https://www.tiktok.com/@creator.{n}")).collect();
     join_all(urls.iter().map(|url| stage.ask(url, None))).await;
-    stage.worker.run_all(ENRICH).await;
-    let fetched = stage.worker.run_all(FETCH).await;
+    stage.kit.run_all::<Enrich>().await;
+    let fetched = stage.kit.run_all::<Fetch>().await;
     assert_eq!(fetched.len(), 20);
     assert!(fetched.iter().all(|fetch| fetch.status == JobStatus::Completed));
     assert_eq!(pool_entries(&stage).await, 20);
@@ -262,8 +262,8 @@ async fn a_vendor_id_that_belongs_to_another_platform_is_not_believed() {
     .unwrap();
     sqlx::query!("delete from pool_crawls").execute(stage.pool()).await.unwrap();
     let asked = stage.ask(AMY, None).await;
-    stage.worker.run_one(ENRICH).await;
-    stage.worker.run_one(FETCH).await;
+    stage.kit.run_one::<Enrich>().await;
+    stage.kit.run_one::<Fetch>().await;
     let job = stage.record(asked).await;
     assert_eq!((job.status, failure_code(&job)), (JobStatus::Failed, "VENDOR_UNAVAILABLE"));
     assert_eq!(job.result, None::<Value>);

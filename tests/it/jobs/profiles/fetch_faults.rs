@@ -14,22 +14,22 @@ const ATTEMPTS_MAX: i16 = 8;
 /// A wish and its fetch's first attempt.
 async fn first_attempt(stage: &Stage) -> (Asked, JobRecord) {
     let asked = stage.ask(AMY, Some("told")).await;
-    stage.worker.run_one(ENRICH).await;
-    (asked, stage.worker.run_one(FETCH).await)
+    stage.kit.run_one::<Enrich>().await;
+    (asked, stage.kit.run_one::<Fetch>().await)
 }
 
 /// Attempts until the fetch has ended.
 async fn until_the_end(stage: &Stage, mut fetch: JobRecord) -> JobRecord {
     while !fetch.status.has_ended() {
         stage.make_due(fetch.id).await;
-        fetch = stage.worker.run_one(FETCH).await;
+        fetch = stage.kit.run_one::<Fetch>().await;
     }
     fetch
 }
 
 /// The one callback of the wish.
 async fn told(stage: &Stage) -> Value {
-    stage.worker.run_one(DELIVER).await;
+    stage.kit.run_one::<Deliver>().await;
     let told = stage.controls.callbacks("told").await;
     assert_eq!(told.len(), 1);
     told[0].verified(&stage.partner.webhook_secret)
@@ -41,12 +41,12 @@ async fn private_and_missing_profiles_are_not_found_at_once() {
     for handle in ["private.amy", "missing.amy"] {
         let url = format!("https://www.tiktok.com/@{handle}");
         let asked = stage.ask(&url, Some(handle)).await;
-        stage.worker.run_one(ENRICH).await;
-        let fetch = stage.worker.run_one(FETCH).await;
+        stage.kit.run_one::<Enrich>().await;
+        let fetch = stage.kit.run_one::<Fetch>().await;
         assert_eq!((fetch.status, fetch.attempts, failure_code(&fetch)), (JobStatus::Failed, 1, "NOT_FOUND"));
         let job = stage.record(asked).await;
         assert_eq!((job.status, &job.failure), (JobStatus::Failed, &fetch.failure));
-        stage.worker.run_one(DELIVER).await;
+        stage.kit.run_one::<Deliver>().await;
         let told = stage.controls.callbacks(handle).await[0].verified(&stage.partner.webhook_secret);
         assert_eq!((&told["status"], &told["error"]["code"]), (&json!("failed"), &json!("NOT_FOUND")));
         assert!(!told["error"]["message"].as_str().unwrap().contains(handle));
@@ -68,8 +68,8 @@ async fn a_known_profile_that_became_private_is_not_found_rather_than_stale() {
     .await
     .unwrap();
     let asked = stage.ask("https://www.tiktok.com/@private.amy", None).await;
-    stage.worker.run_one(ENRICH).await;
-    stage.worker.run_one(FETCH).await;
+    stage.kit.run_one::<Enrich>().await;
+    stage.kit.run_one::<Fetch>().await;
     assert_eq!(failure_code(&stage.record(asked).await), "NOT_FOUND");
 }
 
@@ -92,19 +92,16 @@ async fn the_next_attempt_waits_as_long_as_the_vendor_asks() {
         stage.vendor_fault(fault).await;
         let handle = format!("creator.{n}");
         stage.ask(&format!("https://www.tiktok.com/@{handle}"), None).await;
-        stage.worker.run_one(ENRICH).await;
-        let fetch = stage.worker.run_one(FETCH).await;
+        stage.kit.run_one::<Enrich>().await;
+        let fetch = stage.kit.run_one::<Fetch>().await;
         assert_eq!((fetch.status, fetch.attempts), (JobStatus::Processing, 1));
         assert_eq!(delay(&fetch), waits, "{status} {asked_for:?}");
         assert_eq!(stage.controls.enriched(&handle).await, 1, "no quick retry against the vendor's wish");
-        assert!(
-            waits.is_zero() || stage.worker.claim_all(FETCH).await.is_empty(),
-            "it is not claimed before"
-        );
+        assert!(waits.is_zero() || stage.kit.claim_all(FETCH).await.is_empty(), "it is not claimed before");
 
         stage.no_faults().await;
-        stage.make_due(fetch.id).await;
-        assert_eq!(stage.worker.run_one(FETCH).await.status, JobStatus::Completed);
+        stage.kit.clock.advance(waits).await;
+        assert_eq!(stage.kit.run_one::<Fetch>().await.status, JobStatus::Completed);
     }
 }
 
@@ -127,14 +124,14 @@ async fn an_answer_that_breaks_is_tried_again_and_the_next_attempt_succeeds() {
     for fault in &faults {
         asked.push(stage.ask(&format!("https://www.tiktok.com/@{}", handle(fault)), None).await);
     }
-    stage.worker.run_all(ENRICH).await;
-    for failed in stage.worker.run_all(FETCH).await {
+    stage.kit.run_all::<Enrich>().await;
+    for failed in stage.kit.run_all::<Fetch>().await {
         assert_eq!((failed.status, failed.attempts), (JobStatus::Processing, 1), "{failed:?}");
         assert_eq!(failed.errors[0].code, "VENDOR_UNAVAILABLE");
         assert!(!failed.errors[0].chain.is_empty(), "an operator sees what it was");
         stage.make_due(failed.id).await;
     }
-    assert_eq!(stage.worker.run_all(FETCH).await.len(), faults.len());
+    assert_eq!(stage.kit.run_all::<Fetch>().await.len(), faults.len());
     for (asked, fault) in asked.into_iter().zip(&faults) {
         let job = stage.record(asked).await;
         assert_eq!(job.status, JobStatus::Completed, "{fault} {job:?}");
@@ -148,8 +145,8 @@ async fn a_vendor_that_says_nothing_is_left_at_the_time_limit() {
     for fault in [json!({ "kind": "hang" }), json!({ "kind": "slow_body", "ms": 60_000 })] {
         stage.vendor_fault(fault.clone()).await;
         let asked = stage.ask(AMY, None).await;
-        stage.worker.run_one(ENRICH).await;
-        let fetch = stage.worker.run_one(FETCH).await;
+        stage.kit.run_one::<Enrich>().await;
+        let fetch = stage.kit.run_one::<Fetch>().await;
         assert_eq!((fetch.status, fetch.attempts), (JobStatus::Processing, 1), "{fault}");
         assert_eq!(fetch.errors[0].code, "CRAWL_TIMEOUT", "{fault}");
         stage.cancel(fetch.tenant, fetch.id).await;
@@ -175,6 +172,9 @@ async fn a_vendor_that_is_not_there_and_a_token_that_it_refuses_are_tried_again(
         let (_, fetch) = first_attempt(&stage).await;
         assert_eq!((fetch.status, fetch.attempts), (JobStatus::Processing, 1));
         assert_eq!(fetch.errors[0].code, "VENDOR_UNAVAILABLE");
+        stage.kit.leaves::<Enrich>(1);
+        stage.kit.leaves::<Fetch>(1);
+        stage.kit.leaves::<Deliver>(1);
     }
 }
 
@@ -261,6 +261,7 @@ async fn a_request_that_the_vendor_refuses_is_answered_with_an_older_crawl_at_on
     assert_eq!((fetch.status, fetch.attempts), (JobStatus::Completed, 1));
     assert_eq!(stage.record(asked).await.result.unwrap()["stale"], true);
     assert!(stage.controls.callbacks("thief").await.is_empty());
+    stage.kit.leaves::<Deliver>(1);
 }
 
 #[tokio::test]
@@ -270,6 +271,7 @@ async fn a_request_that_the_vendor_refuses_fails_at_once_when_nothing_is_known()
     let (asked, fetch) = first_attempt(&stage).await;
     assert_eq!((fetch.status, fetch.attempts), (JobStatus::Failed, 1));
     assert_eq!(failure_code(&stage.record(asked).await), "VENDOR_UNAVAILABLE");
+    stage.kit.leaves::<Deliver>(1);
 }
 
 #[tokio::test]
@@ -281,6 +283,7 @@ async fn a_crawl_of_more_than_a_year_ago_is_no_answer() {
     let (asked, fetch) = first_attempt(&stage).await;
     until_the_end(&stage, fetch).await;
     assert_eq!(failure_code(&stage.record(asked).await), "VENDOR_UNAVAILABLE");
+    stage.kit.leaves::<Deliver>(1);
 }
 
 #[tokio::test]
@@ -290,8 +293,10 @@ async fn one_creators_faults_do_not_hold_up_another() {
     stage.controls.faults(json!([{ "vendor": "meter", "handle": "amy.codes", "fault": fault }])).await;
     let asks = [AMY, "https://www.tiktok.com/@bob"].map(|url| stage.ask(url, None));
     let asked = join_all(asks).await;
-    stage.worker.run_all(ENRICH).await;
-    stage.worker.run_all(FETCH).await;
+    stage.kit.run_all::<Enrich>().await;
+    stage.kit.run_all::<Fetch>().await;
     assert_eq!(stage.record(asked[0]).await.status, JobStatus::Processing);
     assert_eq!(stage.record(asked[1]).await.status, JobStatus::Completed);
+    stage.kit.leaves::<Enrich>(1);
+    stage.kit.leaves::<Fetch>(1);
 }

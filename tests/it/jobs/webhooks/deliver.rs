@@ -15,11 +15,11 @@ use crate::jobs::stage::*;
 async fn a_delivery_waits_for_its_job_and_goes_out_once() {
     let stage = Stage::new().await;
     let asked = stage.ask(AMY, Some("told")).await;
-    assert!(stage.worker.claim_all(DELIVER).await.is_empty());
-    stage.worker.run_one(ENRICH).await;
-    assert!(stage.worker.claim_all(DELIVER).await.is_empty());
-    let fetch = stage.worker.run_one(FETCH).await;
-    let delivered = stage.worker.run_one(DELIVER).await;
+    assert!(stage.kit.claim_all(DELIVER).await.is_empty());
+    stage.kit.run_one::<Enrich>().await;
+    assert!(stage.kit.claim_all(DELIVER).await.is_empty());
+    let fetch = stage.kit.run_one::<Fetch>().await;
+    let delivered = stage.kit.run_one::<Deliver>().await;
     assert_eq!((delivered.id, delivered.status), (asked.deliver_job(), JobStatus::Completed));
 
     let callbacks = stage.controls.callbacks("told").await;
@@ -56,7 +56,7 @@ async fn every_2xx_is_taken_as_received_and_nothing_else_is() {
     for status in taken.into_iter().chain(not_taken) {
         asked.push((status, stage.ended(&inbox(status)).await));
     }
-    stage.worker.run_all(DELIVER).await;
+    stage.kit.run_all::<Deliver>().await;
     for (status, asked) in asked {
         let (delivery, attempts) = stage.delivery(asked).await;
         let expected =
@@ -64,10 +64,11 @@ async fn every_2xx_is_taken_as_received_and_nothing_else_is() {
         assert_eq!(delivery.status, expected, "{status}");
         let answered: Vec<_> = attempts.iter().map(|attempt| attempt.response_status).collect();
         assert_eq!(answered, [Some(i16::try_from(status).unwrap())]);
-        let job = stage.worker.record(asked.tenant, asked.deliver_job()).await;
+        let job = stage.kit.record(asked.tenant, asked.deliver_job()).await;
         assert_eq!(job.status == JobStatus::Completed, expected == DeliveryStatus::Delivered, "{status}");
     }
     assert!(stage.controls.callbacks("elsewhere").await.is_empty(), "a redirect was followed");
+    stage.kit.leaves::<Deliver>(not_taken.len());
 }
 
 #[tokio::test]
@@ -75,7 +76,7 @@ async fn a_receiver_that_is_gone_is_not_asked_again() {
     let stage = Stage::new().await;
     stage.receiver_fault(json!({ "kind": "status", "status": 410, "retryAfter": "5" })).await;
     let asked = stage.ended("told").await;
-    let job = stage.worker.run_one(DELIVER).await;
+    let job = stage.kit.run_one::<Deliver>().await;
     assert_eq!((job.status, job.attempts, failure_code(&job)), (JobStatus::Failed, 1, "GONE"));
     let (delivery, attempts) = stage.delivery(asked).await;
     assert_eq!((delivery.status, attempts.len()), (DeliveryStatus::Failed, 1));
@@ -88,13 +89,15 @@ async fn the_whole_schedule_is_kept_with_one_id_and_one_body_and_then_the_delive
     stage.receiver_fault(json!({ "kind": "status", "status": 500 })).await;
     let asked = stage.ended("told").await;
     let mut delays = Vec::new();
-    let mut job = stage.worker.run_one(DELIVER).await;
+    let mut job = stage.kit.run_one::<Deliver>().await;
     while !job.status.has_ended() {
         assert_eq!(stage.delivery(asked).await.0.status, DeliveryStatus::Pending);
-        delays.push(delay(&job));
-        assert!(stage.worker.claim_all(DELIVER).await.is_empty(), "before its time");
-        stage.make_due(job.id).await;
-        job = stage.worker.run_one(DELIVER).await;
+        let delay = delay(&job);
+        delays.push(delay);
+        stage.kit.clock.advance(delay - Duration::from_millis(1)).await;
+        assert!(stage.kit.claim_all(DELIVER).await.is_empty(), "before its time");
+        stage.kit.clock.advance(Duration::from_millis(1)).await;
+        job = stage.kit.run_one::<Deliver>().await;
     }
     assert_eq!(delays, RETRY_DELAYS);
     assert_eq!(&delays[..3], [5, 300, 1_800].map(Duration::from_secs), "5 s, 5 min, 30 min and on");
@@ -126,7 +129,7 @@ async fn every_attempt_is_signed_at_its_own_time() {
     let stage = Stage::new().await;
     stage.receiver_fault(json!({ "kind": "status", "status": 503 })).await;
     stage.ended("told").await;
-    let first = stage.worker.run_one(DELIVER).await;
+    stage.kit.run_one::<Deliver>().await;
     let signed_at = async |attempt: usize| {
         let callback = stage.controls.callbacks("told").await.remove(attempt);
         assert!(callback.is_signed_with(&stage.partner.webhook_secret));
@@ -137,11 +140,12 @@ async fn every_attempt_is_signed_at_its_own_time() {
     let (at, signature) = signed_at(0).await;
     // Into the next second, which is as fine as the timestamp is.
     crate::support::eventually("the next second", async || now().timestamp() > at).await;
-    stage.make_due(first.id).await;
-    stage.worker.run_one(DELIVER).await;
+    stage.kit.advance_to_next().await;
+    stage.kit.run_one::<Deliver>().await;
     let (later, other_signature) = signed_at(1).await;
     assert!(later > at);
     assert_ne!(signature, other_signature);
+    stage.kit.leaves::<Deliver>(1);
 }
 
 #[tokio::test]
@@ -150,10 +154,10 @@ async fn a_receiver_that_recovers_is_told_and_the_schedule_ends() {
     stage.controls.faults(json!([{ "first": 2, "fault": { "kind": "status", "status": 502 } }])).await;
     let asked = stage.ended("told").await;
     for expected in [JobStatus::Processing, JobStatus::Processing, JobStatus::Completed] {
-        let job = stage.worker.run_one(DELIVER).await;
+        let job = stage.kit.run_one::<Deliver>().await;
         assert_eq!(job.status, expected);
         if !expected.has_ended() {
-            stage.make_due(job.id).await;
+            stage.kit.advance_to_next().await;
         }
     }
     let (delivery, attempts) = stage.delivery(asked).await;
@@ -165,15 +169,15 @@ async fn a_receiver_that_recovers_is_told_and_the_schedule_ends() {
 async fn a_worker_that_dies_before_recording_the_answer_tells_again_under_the_same_id() {
     let stage = Stage::new().await;
     let asked = stage.ended("told").await;
-    let claimed = stage.worker.claim(DELIVER).await;
-    stage.worker.die().await;
-    let answer = stage.worker.run(&claimed).await;
+    let claimed = stage.kit.claim(DELIVER).await;
+    stage.kit.die().await;
+    let answer = stage.kit.run(&claimed).await;
     assert!(answer.is_err(), "{answer:?}");
-    assert!(!stage.worker.settle(&claimed, answer).await);
+    assert!(!stage.kit.settle(&claimed, answer).await);
     let (delivery, attempts) = stage.delivery(asked).await;
     assert_eq!((delivery.status, attempts.len()), (DeliveryStatus::Pending, 0));
 
-    let job = stage.worker.successor().await.run_one(DELIVER).await;
+    let job = stage.kit.successor().await.run_one(DELIVER).await;
     assert_eq!((job.status, job.attempts, job.taken_back), (JobStatus::Completed, 1, 1));
     let (delivery, attempts) = stage.delivery(asked).await;
     assert_eq!((delivery.status, attempts.len()), (DeliveryStatus::Delivered, 1));
@@ -188,11 +192,11 @@ async fn a_worker_that_dies_after_recording_a_failure_leaves_the_delivery_to_its
     let stage = Stage::new().await;
     stage.controls.faults(json!([{ "first": 1, "fault": { "kind": "status", "status": 500 } }])).await;
     let asked = stage.ended("told").await;
-    let claimed = stage.worker.claim(DELIVER).await;
-    let answer = stage.worker.run(&claimed).await;
-    stage.worker.die().await;
-    assert!(!stage.worker.settle(&claimed, answer).await);
-    assert_eq!(stage.worker.successor().await.run_one(DELIVER).await.status, JobStatus::Completed);
+    let claimed = stage.kit.claim(DELIVER).await;
+    let answer = stage.kit.run(&claimed).await;
+    stage.kit.die().await;
+    assert!(!stage.kit.settle(&claimed, answer).await);
+    assert_eq!(stage.kit.successor().await.run_one(DELIVER).await.status, JobStatus::Completed);
     let (delivery, attempts) = stage.delivery(asked).await;
     assert_eq!((delivery.status, attempts.len()), (DeliveryStatus::Delivered, 2));
 }
@@ -201,11 +205,11 @@ async fn a_worker_that_dies_after_recording_a_failure_leaves_the_delivery_to_its
 async fn a_delivery_that_was_made_is_not_made_again() {
     let stage = Stage::new().await;
     let asked = stage.ended("told").await;
-    let claimed = stage.worker.claim(DELIVER).await;
-    assert!(matches!(stage.worker.run(&claimed).await, Ok(Outcome::Settled(_))));
-    let again = stage.worker.run(&claimed).await.unwrap();
+    let claimed = stage.kit.claim(DELIVER).await;
+    assert!(matches!(stage.kit.run(&claimed).await, Ok(Outcome::Settled(_))));
+    let again = stage.kit.run(&claimed).await.unwrap();
     assert!(matches!(again, Outcome::Done(None)), "{again:?}");
-    assert!(!stage.worker.settle(&claimed, Ok(again)).await);
+    assert!(!stage.kit.settle(&claimed, Ok(again)).await);
     assert_eq!(stage.controls.callbacks("told").await.len(), 1);
     assert_eq!(stage.delivery(asked).await.1.len(), 1);
 }
@@ -222,23 +226,23 @@ async fn a_job_tried_again_before_its_failure_was_told_is_told_by_its_second_end
         ]))
         .await;
     let asked = stage.ask(url, Some("told")).await;
-    stage.worker.run_one(ENRICH).await;
-    stage.worker.run_one(FETCH).await;
-    let deliver = stage.worker.run_one(DELIVER).await;
+    stage.kit.run_one::<Enrich>().await;
+    stage.kit.run_one::<Fetch>().await;
+    let deliver = stage.kit.run_one::<Deliver>().await;
     assert_eq!(deliver.status, JobStatus::Processing);
 
-    let mut tx = stage.pool().begin().await.unwrap();
+    let mut tx = db::begin(stage.pool()).await.unwrap();
     let redriven = queue::redrive(&mut tx, asked.tenant, asked.job).await.unwrap();
     assert_eq!(redriven, Redriven::Ready(Some(jobs::profiles::Enrich::POLICY.queue)));
     tx.commit().await.unwrap();
     stage.make_due(deliver.id).await;
-    let held_back = stage.worker.run_one(DELIVER).await;
+    let held_back = stage.kit.run_one::<Deliver>().await;
     assert_eq!((held_back.status, held_back.attempts), (JobStatus::Processing, 1), "it costs no attempt");
 
-    stage.worker.run_one(ENRICH).await;
-    stage.worker.run_one(FETCH).await;
+    stage.kit.run_one::<Enrich>().await;
+    stage.kit.run_one::<Fetch>().await;
     stage.make_due(deliver.id).await;
-    assert_eq!(stage.worker.run_one(DELIVER).await.status, JobStatus::Completed);
+    assert_eq!(stage.kit.run_one::<Deliver>().await.status, JobStatus::Completed);
     let told = stage.controls.callbacks("told").await;
     let statuses: Vec<_> = told
         .iter()
@@ -252,17 +256,17 @@ async fn a_delivery_that_was_given_up_goes_out_when_an_operator_tries_its_job_ag
     let stage = Stage::new().await;
     stage.receiver_fault(json!({ "kind": "status", "status": 410 })).await;
     let asked = stage.ended("told").await;
-    let given_up = stage.worker.run_one(DELIVER).await;
+    let given_up = stage.kit.run_one::<Deliver>().await;
     assert_eq!(given_up.status, JobStatus::Failed);
 
     stage.controls.faults(json!([])).await;
-    let mut tx = stage.pool().begin().await.unwrap();
+    let mut tx = db::begin(stage.pool()).await.unwrap();
     let redriven = queue::redrive(&mut tx, given_up.tenant, given_up.id).await.unwrap();
     assert_eq!(redriven, Redriven::Ready(Some(Deliver::POLICY.queue)));
     jobs::webhooks::reopen_for(&mut tx, &given_up).await.unwrap();
     tx.commit().await.unwrap();
 
-    assert_eq!(stage.worker.run_one(DELIVER).await.status, JobStatus::Completed);
+    assert_eq!(stage.kit.run_one::<Deliver>().await.status, JobStatus::Completed);
     let (delivery, attempts) = stage.delivery(asked).await;
     assert_eq!((delivery.status, attempts.len()), (DeliveryStatus::Delivered, 2));
     assert_eq!(stage.controls.callbacks("told").await.len(), 2);
@@ -275,7 +279,7 @@ async fn a_partner_can_be_told_of_many_jobs_at_once() {
     for _ in 0..30 {
         asked.insert(stage.ended("told").await.delivery().to_string());
     }
-    let delivered = stage.worker.run_all(DELIVER).await;
+    let delivered = stage.kit.run_all::<Deliver>().await;
     assert!(delivered.iter().all(|job| job.status == JobStatus::Completed));
     let callbacks = stage.controls.callbacks("told").await;
     let told: BTreeSet<_> = callbacks.iter().map(|callback| callback.headers["webhook-id"].clone()).collect();

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::routes::answer::{Answer, steady};
 use crate::routes::stage::{Stage, accepted, profile};
-use crate::support::{TestApi, TestPartner, eventually};
+use crate::support::{MillpondProcess, TestApi, TestPartner, eventually};
 
 const ABSENT: &str = "/api/v1/jobs/job_00000000000000000000000000";
 
@@ -24,6 +24,33 @@ async fn a_queued_job_tells_when_to_come_back() {
     let estimated = data["estimatedTime"].as_u64().unwrap();
     assert!((1..=10).contains(&estimated));
     assert_eq!(polled.header("retry-after"), Some(estimated.to_string().as_str()));
+}
+
+#[tokio::test]
+async fn a_running_job_tells_its_owner_and_operators_how_far_it_is() {
+    let stage = Stage::new().await;
+    let job = stage.enriched("amy.codes").await;
+    let poll = async || stage.get(&format!("/api/v1/jobs/{job}")).await.expect(200)["data"].clone();
+    assert_eq!(poll().await.get("progress"), None, "while there is none");
+    let info = queue::ProcessInfo { host: "test".to_owned(), pid: 1, queues: queue::Queue::ALL.to_vec() };
+    let process = queue::register(stage.db.pool(), &info).await.unwrap();
+    let claimed = queue::claim(stage.db.pool(), process, queue::Queue::Enrich, 1).await.unwrap().remove(0);
+    let mut report =
+        queue::ProgressReport { done: 2, total: Some(5), note: Some("two pages read".to_owned()) };
+    queue::write_progress(stage.db.pool(), &[(claimed.lease, report.clone())]).await.unwrap();
+    let expected = json!({ "done": 2, "total": 5, "note": "two pages read" });
+    assert_eq!(poll().await["progress"], expected);
+    let mut command = MillpondProcess::start(&stage.db, &["jobs", "show", &job, "--json"], &[]);
+    assert!(command.ended().await.success(), "{}", command.log());
+    eventually("the command's answer", async || {
+        let said = command.log();
+        let compact: String = said.split_whitespace().collect();
+        compact.contains(r#""progress":{"done":2,"note":"twopagesread","total":5}"#)
+    })
+    .await;
+    (report.total, report.note) = (None, None);
+    queue::write_progress(stage.db.pool(), &[(claimed.lease, report)]).await.unwrap();
+    assert_eq!(poll().await["progress"], json!({ "done": 2 }));
 }
 
 #[tokio::test]

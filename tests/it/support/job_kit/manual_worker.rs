@@ -3,37 +3,39 @@
 //! What a real worker does by timers and chance happens here in the test's order: there is no jitter, so delays are
 //! exactly those that the policies name, and a crash happens between the two steps that the test chooses.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use db::Pool;
 use futures::future::join_all;
 use jobs::{Context, Entry, Services};
 use kernel::ids::{JobId, TenantId};
 use queue::{
-    Acknowledgement, Claimed, End, JobError, JobRecord, Lease, LeaseKey, Outcome, ProcessInfo, Queue,
-    Settlement, Waker,
+    Acknowledgement, CANCELLED, Claimed, DEADLINE_EXCEEDED, End, JobError, JobRecord, Lease, LeaseKey,
+    Outcome, ProcessInfo, Queue, Settlement, Waker,
 };
-use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::within;
+use crate::support::within;
 
 /// More jobs than any test stores.
-const ALL: i64 = 10_000;
+const ALL: usize = 10_000;
 /// The draw that lengthens no delay: exponential ones are nothing then, steps are exact.
 const NO_CHANCE: f64 = 0.0;
 
 /// One incarnation of a worker process, without tasks of its own.
 pub struct ManualWorker {
     services: Arc<Services>,
+    kinds: &'static [Entry],
     process: Uuid,
 }
 
 impl ManualWorker {
-    /// A new incarnation that works all queues.
-    pub async fn register(services: Arc<Services>) -> Self {
+    /// A new incarnation that works all queues and knows these kinds.
+    pub async fn register(services: Arc<Services>, kinds: &'static [Entry]) -> Self {
         let info = ProcessInfo { host: "test".to_owned(), pid: 1, queues: Queue::ALL.to_vec() };
         let process = queue::register(&services.pool, &info).await.unwrap();
-        Self { services, process }
+        Self { services, kinds, process }
     }
 
     /// What its jobs use.
@@ -43,7 +45,7 @@ impl ManualWorker {
 
     /// Claims all ready jobs of a kind, the oldest first; others that it was given go back unharmed.
     pub async fn claim_all(&self, kind: &str) -> Vec<Claimed> {
-        let jobs = queue::claim(self.pool(), self.process, entry(kind).policy.queue, ALL).await.unwrap();
+        let jobs = self.claim_any(self.entry(kind).policy.queue).await;
         let (mut wanted, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.kind == kind);
         self.give_back(&others).await;
         wanted.sort_by_key(|job| job.lease.job);
@@ -58,11 +60,32 @@ impl ManualWorker {
         claimed.remove(0)
     }
 
-    /// Runs one attempt and writes nothing about it.
+    /// Claims all ready jobs of a queue.
+    pub async fn claim_any(&self, queue: Queue) -> Vec<Claimed> {
+        queue::claim(self.pool(), self.process, queue, ALL).await.unwrap()
+    }
+
+    /// Runs one attempt and writes nothing about it but its progress.
     pub async fn run(&self, claimed: &Claimed) -> Result<Outcome, JobError> {
+        if claimed.cancel_requested {
+            return Ok(Outcome::Cancel(JobError::fatal(CANCELLED, "cancelled while it ran")));
+        }
+        if claimed.deadline.is_some_and(|left| left.is_zero()) {
+            return Err(JobError::fatal(DEADLINE_EXCEEDED, "not done by its deadline"));
+        }
         let lease = Lease::new(claimed, self.pool().clone(), Waker::new());
-        let context = Context::new(lease, self.services.clone());
-        within("an attempt", entry(&claimed.kind).run(context, claimed.args.clone())).await
+        let said = Arc::new(Mutex::new(None));
+        let noted = said.clone();
+        let context = Context::new(lease, self.services.clone()).with_progress(Arc::new(move |report| {
+            *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+        }));
+        let entry = self.entry(&claimed.kind);
+        let answer = within("an attempt", entry.run(context, claimed.args.clone())).await;
+        let last = said.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(report) = last {
+            queue::write_progress(self.pool(), &[(claimed.lease, report)]).await.unwrap();
+        }
+        answer
     }
 
     /// Writes what came of an attempt, by the rules of real workers; answers whether its lease still held.
@@ -76,12 +99,12 @@ impl ManualWorker {
                 &error,
                 claimed.attempt,
                 claimed.attempts_max,
-                &entry(&claimed.kind).policy.backoff,
+                &self.entry(&claimed.kind).policy.backoff,
                 self.process,
                 NO_CHANCE,
             ),
         };
-        let acknowledgement = Acknowledgement { lease: claimed.lease, settlement };
+        let acknowledgement = Acknowledgement { lease: claimed.lease, row: claimed.row, settlement };
         let settled = queue::settle(self.pool(), &[acknowledgement]).await.unwrap();
         settled.refused.is_empty()
     }
@@ -108,16 +131,17 @@ impl ManualWorker {
         .execute(self.pool())
         .await
         .unwrap();
-        let lease = std::time::Duration::from_secs(600);
+        let lease = Duration::from_secs(600);
         assert_eq!(queue::sweep(self.pool(), lease).await.unwrap().processes_lost, 1);
     }
 
     /// Another incarnation with the same services.
     pub async fn successor(&self) -> Self {
-        Self::register(self.services.clone()).await
+        Self::register(self.services.clone(), self.kinds).await
     }
 
-    async fn attempt(&self, claimed: &Claimed) -> JobRecord {
+    /// Runs an attempt of a claimed job, settles it, and answers what the job is now.
+    pub async fn attempt(&self, claimed: &Claimed) -> JobRecord {
         let answer = self.run(claimed).await;
         assert!(self.settle(claimed, answer).await, "the lease on a {} was lost", claimed.kind);
         let LeaseKey { tenant, job, .. } = claimed.lease;
@@ -131,17 +155,21 @@ impl ManualWorker {
     }
 
     async fn give_back(&self, jobs: &[Claimed]) {
-        let settlement = Settlement::Again(std::time::Duration::ZERO);
-        let back = |job: &Claimed| Acknowledgement { lease: job.lease, settlement: settlement.clone() };
+        let settlement = Settlement::Again(Duration::ZERO);
+        let back = |job: &Claimed| Acknowledgement {
+            lease: job.lease,
+            row: job.row,
+            settlement: settlement.clone(),
+        };
         queue::settle(self.pool(), &jobs.iter().map(back).collect::<Vec<_>>()).await.unwrap();
     }
 
-    fn pool(&self) -> &PgPool {
+    fn pool(&self) -> &Pool {
         &self.services.pool
     }
-}
 
-/// The registry's line of a kind.
-fn entry(kind: &str) -> &'static Entry {
-    jobs::ALL.iter().find(|entry| entry.kind == kind).expect("a kind of the registry")
+    /// What it knows of a kind.
+    fn entry(&self, kind: &str) -> &'static Entry {
+        jobs::find(self.kinds, kind).expect("a kind that this worker knows")
+    }
 }

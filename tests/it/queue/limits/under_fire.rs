@@ -1,0 +1,79 @@
+//! Limits of every shape at once, under workers that die: `bench -- limits` in small.
+
+use queue::limits::Period;
+
+use super::callers::{Buyer, CALLS, COST, Caller, Holder, KINDS, SLOTS, Vendor};
+use super::*;
+use crate::support::{TestWorker, WorkerOptions};
+
+const PER_WINDOW: i64 = 12;
+const AT_ONCE: i64 = 5;
+const BUDGET_JOBS: i64 = 20;
+const WINDOWS: i64 = 8;
+const WINDOW: Duration = Duration::from_millis(500);
+
+#[tokio::test]
+async fn no_limit_is_exceeded_while_workers_are_killed_and_little_of_them_is_wasted() {
+    let db = TestDb::new().await;
+    let pool = db.pool();
+    define(
+        pool,
+        &[
+            (CALLS, rate(PER_WINDOW, WINDOW)),
+            (SLOTS, Shape::Concurrency { max: AT_ONCE }),
+            ("test.budget", Shape::Budget { max_minor: COST * BUDGET_JOBS, period: Period::Month }),
+        ],
+    )
+    .await;
+    let (rated, calls) = Vendor::open(WINDOW);
+    let (slotted, slots) = Vendor::open(WINDOW);
+    let (paid, budget) = Vendor::open(WINDOW);
+    let mut jobs = Vec::new();
+    for _ in 0..PER_WINDOW * (WINDOWS + 4) {
+        jobs.push(NewJob::of(&Caller { vendor: rated }).unwrap());
+    }
+    for _ in 0..3_000 {
+        jobs.push(NewJob::of(&Holder { vendor: slotted }).unwrap());
+    }
+    for _ in 0..BUDGET_JOBS * 2 {
+        jobs.push(NewJob::of(&Buyer { vendor: Some(paid), ..Buyer::default() }).unwrap());
+    }
+    let mut conn = pool.acquire().await.unwrap();
+    queue::enqueue_many(&mut conn, jobs).await.unwrap();
+
+    let start = || {
+        let mut options = WorkerOptions::new(KINDS);
+        options.settings.slots.insert(Queue::Enrich, 12);
+        options.start(&db)
+    };
+    let mut fleet: Vec<TestWorker> = (0..3).map(|_| start()).collect();
+    let last = calls.window() + WINDOWS;
+    let mut kills = 0;
+    for victim in 0.. {
+        let until = calls.window() + 1;
+        eventually("the window turns", async || calls.window() >= until).await;
+        if calls.window() >= last {
+            break;
+        }
+        if victim % 2 == 0 {
+            fleet.remove(0).crash();
+            fleet.push(start());
+            kills += 1;
+        }
+    }
+    let (calls, slots, budget) = (calls.counts(), slots.counts(), budget.counts());
+    for worker in fleet {
+        worker.crash();
+    }
+
+    let over: Vec<_> = calls.windows.iter().filter(|(_, calls)| **calls > PER_WINDOW).collect();
+    assert!(over.is_empty(), "{over:?}");
+    assert!(slots.inside_max <= AT_ONCE, "{slots:?}");
+    assert!(budget.spent <= COST * BUDGET_JOBS, "{budget:?}");
+    // Of each window what a dead worker had drawn and not used; the first and last windows are not whole.
+    let whole: i64 = calls.windows.range(last - WINDOWS + 1..last).map(|(_, calls)| calls).sum();
+    let may_be_lost = kills * 2;
+    assert!(whole + may_be_lost >= PER_WINDOW * (WINDOWS - 1) * 95 / 100, "{calls:?}");
+    assert!(budget.spent + kills * 12 * COST >= COST * BUDGET_JOBS, "{budget:?}");
+    assert_eq!(slots.inside_max, AT_ONCE, "all slots are used");
+}

@@ -1,0 +1,105 @@
+//! What becomes of jobs whose limit has no room.
+
+use std::time::Instant;
+
+use queue::JobStatus;
+use serde_json::json;
+
+use super::callers::{CALLS, Caller, Idle, KINDS, Vendor};
+use super::*;
+use crate::support::{SandboxControls, TestWorker, WorkerOptions, sandbox};
+
+#[tokio::test]
+async fn a_job_that_finds_no_permit_is_set_aside_and_uses_no_attempt() {
+    let db = TestDb::new().await;
+    let pool = db.pool();
+    let (vendor, counts) = Vendor::open(HOUR);
+    let job = stored(pool, NewJob::of(&Caller { vendor }).unwrap()).await;
+    // Blocked only when the job is running already: a claim would have passed it over.
+    define(pool, &[(CALLS, rate(100, HOUR))]).await;
+    limits::tighten(pool, CALLS, "", Some(HOUR)).await.unwrap();
+    let services = std::sync::Arc::new(crate::support::services(pool.clone(), None));
+    let worker = crate::support::ManualWorker::register(services, KINDS).await;
+    let record = worker.run_one(Caller::KIND).await;
+    assert_eq!((record.id, record.status.has_ended(), record.attempts), (job, false, 0));
+    assert_eq!(state(pool, job).await.as_deref(), Some("scheduled"));
+    assert!(counts.counts().windows.is_empty(), "nobody was called");
+}
+
+#[tokio::test]
+async fn a_lane_whose_limit_has_no_room_is_passed_over_and_holds_up_no_other() {
+    let db = TestDb::new().await;
+    let pool = db.pool();
+    define(pool, &[(CALLS, rate(0, HOUR))]).await;
+    let (vendor, _) = Vendor::open(HOUR);
+    let mut blocked = Vec::new();
+    for _ in 0..20 {
+        blocked.push(stored(pool, NewJob::of(&Caller { vendor }).unwrap()).await);
+    }
+    let worker = TestWorker::start(&db, KINDS);
+    let mut free = Vec::new();
+    for _ in 0..20 {
+        free.push(stored(pool, NewJob::of(&Idle::default()).unwrap()).await);
+    }
+    for job in free {
+        eventually("jobs without a limit run", async || record(pool, job).await.status.has_ended()).await;
+    }
+    for job in blocked {
+        assert_eq!(state(pool, job).await.as_deref(), Some("ready"), "never claimed");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn when_the_window_turns_the_next_jobs_run_at_once_and_not_at_the_next_poll() {
+    let db = TestDb::new().await;
+    let pool = db.pool();
+    let window = Duration::from_millis(400);
+    define(pool, &[(CALLS, rate(2, window))]).await;
+    let (vendor, counts) = Vendor::open(window);
+    let mut jobs = Vec::new();
+    for _ in 0..8 {
+        jobs.push(stored(pool, NewJob::of(&Caller { vendor }).unwrap()).await);
+    }
+    let began = Instant::now();
+    let mut options = WorkerOptions::new(KINDS);
+    options.settings.poll = Duration::from_secs(60);
+    let worker = options.start(&db);
+    for job in jobs {
+        eventually("every job runs", async || record(pool, job).await.status.has_ended()).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(counts.counts().windows.values().all(|calls| *calls <= 2), "{:?}", counts.counts());
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_vendor_that_wants_fewer_calls_stops_the_whole_fleet() {
+    let db = TestDb::new().await;
+    let pool = db.pool();
+    let sandbox = sandbox().await;
+    let controls = SandboxControls::of(&sandbox);
+    controls.put("limits", json!({ "callsMax": 1, "windowMs": 86_400_000 })).await;
+    let (limits, _) = jobs::profiles::meter_limits(1_000, Duration::from_secs(86_400), 0);
+    limits::define(&mut pool.acquire().await.unwrap(), &limits, &[]).await.unwrap();
+    let fetch = |n: usize| {
+        let profile = format!("https://www.tiktok.com/@creator.{n}").parse().unwrap();
+        NewJob::of(&jobs::profiles::Fetch { profile, asked_by: None }).unwrap()
+    };
+    let fetched = async |n: usize| {
+        let job = stored(pool, fetch(n)).await;
+        let services = crate::support::services(pool.clone(), Some(&sandbox.meter_url()));
+        let worker = crate::support::ManualWorker::register(std::sync::Arc::new(services), jobs::ALL).await;
+        let record = worker.run_one("profiles.fetch").await;
+        assert_eq!(record.id, job);
+        (record.status, record.attempts)
+    };
+    assert_eq!(fetched(1).await, (JobStatus::Completed, 1));
+    assert_eq!(level(pool, "meter.calls", "").await.used, 1);
+    // The vendor's own limit is lower than ours: it says 429.
+    assert_eq!(fetched(2).await, (JobStatus::Processing, 1));
+    assert!(level(pool, "meter.calls", "").await.blocked_until.is_some());
+    assert_eq!(fetched(3).await.1, 0, "another worker does not even ask, and no attempt is used");
+    assert_eq!(controls.calls("vendor=meter").await["total"], json!(2));
+    sandbox.shutdown().await;
+}

@@ -1,0 +1,138 @@
+//! A turn: what jobs came to goes in, the next jobs come out.
+
+use std::time::Duration;
+
+use db::Pool;
+use queue::{Acknowledgement, End, Shares, Turn, TurnAnswer};
+
+use super::*;
+use crate::support::TestDb;
+
+/// One turn of a process on the queue of plain jobs.
+async fn turn(pool: &Pool, process: Uuid, count_max: usize, outcomes: &[Acknowledgement]) -> TurnAnswer {
+    let mut conn = pool.acquire().await.unwrap();
+    let turn = Turn {
+        process,
+        queue: Queue::Enrich,
+        count_max,
+        shares: &Shares::default(),
+        lane_after: Uuid::nil(),
+        acknowledgements: outcomes,
+    };
+    queue::turn(&mut conn, &turn).await.unwrap()
+}
+
+async fn stored_many(pool: &Pool, count: usize) -> Vec<JobId> {
+    let mut conn = pool.acquire().await.unwrap();
+    let stored = queue::enqueue_many(&mut conn, (0..count).map(|_| plain()).collect()).await.unwrap();
+    stored.into_iter().map(queue::Enqueued::id).collect()
+}
+
+fn completed(claim: &Claimed) -> Acknowledgement {
+    Acknowledgement {
+        lease: claim.lease,
+        row: claim.row,
+        settlement: Settlement::End(End::Completed(None), None),
+    }
+}
+
+#[tokio::test]
+async fn a_turn_acknowledges_and_claims_in_one_commit() {
+    let db = TestDb::new().await;
+    let jobs = stored_many(db.pool(), 5).await;
+    let worker = process(db.pool()).await;
+    let first = turn(db.pool(), worker, 3, &[]).await;
+    assert_eq!((first.claimed.len(), first.ended), (3, 0));
+    let outcomes: Vec<_> = first.claimed.iter().map(completed).collect();
+    let second = turn(db.pool(), worker, 10, &outcomes).await;
+    assert_eq!((second.claimed.len(), second.ended, second.refused.len()), (2, 3, 0));
+    let mut seen: Vec<_> = first.claimed.iter().chain(&second.claimed).map(|claim| claim.lease.job).collect();
+    seen.sort();
+    assert_eq!(seen, jobs);
+    let commits = sqlx::query_scalar!(
+        r#"select count(distinct xmin::text) as "commits!" from (
+               select xmin from jobs where state = 'running' union all select xmin from jobs_finished
+           ) as written"#
+    );
+    assert_eq!(commits.fetch_one(db.pool()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_came_too_late_is_named_and_the_rest_is_written() {
+    let db = TestDb::new().await;
+    stored_many(db.pool(), 3).await;
+    let lost = process(db.pool()).await;
+    let claims = turn(db.pool(), lost, 3, &[]).await.claimed;
+    settle(db.pool(), claims[0].lease, Settlement::Again(Duration::ZERO)).await;
+    let again = turn(db.pool(), process(db.pool()).await, 1, &[]).await.claimed;
+    assert_eq!(again[0].lease.job, claims[0].lease.job, "another has it now");
+
+    let mut outcomes: Vec<_> = claims.iter().map(completed).collect();
+    outcomes[1].settlement = Settlement::Retry(LONG, serde_json::json!({"code": "X", "message": "x"}));
+    let answer = turn(db.pool(), lost, 0, &outcomes).await;
+    assert_eq!((answer.refused, answer.ended), (vec![claims[0].lease.job], 1));
+    // A repeat of the same, after an answer that was lost, changes nothing.
+    let repeated = turn(db.pool(), lost, 0, &outcomes).await;
+    let mut refused = repeated.refused;
+    refused.sort();
+    let mut all: Vec<_> = claims.iter().map(|claim| claim.lease.job).collect();
+    all.sort();
+    assert_eq!((refused, repeated.ended), (all, 0));
+    assert_eq!(record(db.pool(), claims[1].lease.job).await.errors.len(), 1);
+}
+
+#[tokio::test]
+async fn a_process_that_is_not_registered_gets_nothing_but_what_it_did_counts() {
+    let db = TestDb::new().await;
+    stored_many(db.pool(), 2).await;
+    let worker = process(db.pool()).await;
+    let claims = turn(db.pool(), worker, 1, &[]).await.claimed;
+    let mut conn = db.pool().acquire().await.unwrap();
+    queue::unregister(&mut conn, worker).await.unwrap();
+    drop(conn);
+    let answer = turn(db.pool(), worker, 10, &[completed(&claims[0])]).await;
+    assert_eq!((answer.claimed.len(), answer.ended, answer.refused.len()), (0, 1, 0), "its lease held yet");
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_given_back_and_uses_no_attempt() {
+    let db = TestDb::new().await;
+    stored_many(db.pool(), 3).await;
+    let (worker, other) = (process(db.pool()).await, process(db.pool()).await);
+    let known = turn(db.pool(), worker, 1, &[]).await.claimed;
+    let lost = turn(db.pool(), worker, 1, &[]).await.claimed;
+    let others = turn(db.pool(), other, 1, &[]).await.claimed;
+    let held = [known[0].lease.job];
+    let young = queue::forgotten(db.pool(), worker, &held, LONG).await.unwrap();
+    assert!(young.is_empty(), "its answer may still be on its way");
+    let queues = queue::forgotten(db.pool(), worker, &held, Duration::ZERO).await.unwrap();
+    assert_eq!(queues, [Queue::Enrich]);
+    for (claim, expected) in [(&known, "running"), (&lost, "ready"), (&others, "running")] {
+        assert_eq!(state(db.pool(), claim[0].lease.job).await.as_deref(), Some(expected));
+    }
+    let again = turn(db.pool(), other, 10, &[]).await.claimed;
+    assert_eq!((again[0].lease.job, again[0].attempt), (lost[0].lease.job, 1));
+    assert!(again[0].lease.token > lost[0].lease.token);
+    // The answer arrives after all: whoever acts on it is fenced off.
+    let late = turn(db.pool(), worker, 0, &[completed(&lost[0])]).await;
+    assert_eq!(late.refused, [lost[0].lease.job]);
+}
+
+#[tokio::test]
+async fn a_turn_tells_when_the_next_scheduled_job_is_due_and_takes_those_that_are() {
+    let db = TestDb::new().await;
+    let worker = process(db.pool()).await;
+    let due = stored(db.pool(), plain().delay(Duration::from_secs(60))).await;
+    stored(db.pool(), plain().delay(LONG)).await;
+    let early = turn(db.pool(), worker, 10, &[]).await;
+    assert!(early.claimed.is_empty());
+    let wait = early.due.expect("one is scheduled");
+    assert!((Duration::from_secs(50)..=Duration::from_secs(60)).contains(&wait), "{wait:?}");
+    sqlx::query!("update jobs set run_at = now() where id = $1", due.uuid())
+        .execute(db.pool())
+        .await
+        .unwrap();
+    let answer = turn(db.pool(), worker, 10, &[]).await;
+    assert_eq!(answer.claimed.iter().map(|claim| claim.lease.job).collect::<Vec<_>>(), [due]);
+    assert!(answer.due.is_some_and(|wait| wait > Duration::from_secs(500)));
+}

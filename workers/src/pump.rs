@@ -65,7 +65,7 @@ enum Drain {
 
 impl Default for TurnSettings {
     fn default() -> Self {
-        Self { jobs_max: 500, connections: 1 }
+        Self { jobs_max: 500, connections: 2 }
     }
 }
 

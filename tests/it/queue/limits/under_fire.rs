@@ -70,11 +70,10 @@ async fn no_limit_is_exceeded_while_workers_are_killed_and_little_of_them_is_was
     assert!(over.is_empty(), "{over:?}");
     assert!(slots.inside_max <= AT_ONCE, "{slots:?}");
     assert!(budget.spent <= COST * BUDGET_JOBS, "{budget:?}");
-    // How full the windows are is measured by the benchmark; a busy machine does not fill them.
     // Of each window what a dead worker had drawn and not used; the first and last windows are not whole.
     let whole: i64 = calls.windows.range(last - WINDOWS + 1..last).map(|(_, calls)| calls).sum();
     let may_be_lost = kills * 2;
-    assert!(whole + may_be_lost >= PER_WINDOW * (WINDOWS - 1) / 2, "{calls:?}");
+    assert!(whole + may_be_lost >= PER_WINDOW * (WINDOWS - 1) * 95 / 100, "{calls:?}");
     assert!(budget.spent + kills * 12 * COST >= COST * BUDGET_JOBS, "{budget:?}");
     assert_eq!(slots.inside_max, AT_ONCE, "all slots are used");
 }

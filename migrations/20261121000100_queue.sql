@@ -283,27 +283,4 @@ begin
 end
 $$;
 
--- Drops the weekly partitions of history that ended before an instant, and answers how many.
-create function drop_jobs_finished_before(instant timestamptz) returns integer
-language plpgsql as $$
-declare
-    partition record;
-    dropped integer := 0;
-begin
-    perform pg_advisory_xact_lock(hashtext('jobs_finished partitions'));
-    for partition in
-        select c.relname as name
-        from pg_inherits i
-        join pg_class c on c.oid = i.inhrelid
-        where i.inhparent = 'jobs_finished'::regclass and c.relname ~ '^jobs_finished_[0-9]{4}w[0-9]{2}$'
-          and to_date(right(c.relname, 7), 'IYYY"w"IW') + 7 <= (instant at time zone 'UTC')::date
-    loop
-        execute format('drop table %I', partition.name);
-        dropped := dropped + 1;
-    end loop;
-    delete from jobs_finished_overflow where finished_at < instant;
-    return dropped;
-end
-$$;
-
 select create_jobs_finished_partition(now() + n * interval '7 days') from generate_series(0, 4) as n;

@@ -13,7 +13,7 @@ const AT_ONCE: usize = 4;
 
 /// One process whose handlers misbehave; its heartbeat goes on, and the others' jobs are done as ever.
 pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
-    let (rounds, hold_ms, rate) = stage.size.of((1, 2_500, 40), (20, 5_000, 400));
+    let (rounds, hold_ms, rate) = stage.size.of((2, 2_500, 40), (20, 5_000, 400));
     let mut play = Play::begin(&stage).await?;
     let spec = WorkerSpec { slots: 16, lease_ms: 2_000, ..play.spec() };
     play.start(&spec, 1).await?;

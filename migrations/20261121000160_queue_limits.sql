@@ -1,0 +1,397 @@
+-- What a claim and a call must ask before they take: pauses, caps and limits. See the head of queue_ends for what holds
+-- for all functions of the queue.
+
+-- The window or period of a limit that holds an instant. Windows are counted from the Unix epoch, as vendors that
+-- document fixed windows do; periods are days and months in UTC. A concurrency limit has none.
+create function job_limit_window(
+    p_limit job_limits, p_at timestamptz, out began timestamptz, out ends timestamptz
+)
+language sql stable as $$
+    select w.began, case p_limit.shape
+        when 'rate' then w.began + p_limit.window_ms * interval '1 millisecond'
+        when 'budget' then w.began + ('1 ' || p_limit.period)::interval
+    end
+    from (
+        select case p_limit.shape
+            when 'rate' then to_timestamp(
+                floor(extract(epoch from p_at) * 1000 / p_limit.window_ms) * p_limit.window_ms / 1000.0
+            )
+            when 'budget' then date_trunc(p_limit.period, p_at, 'UTC')
+        end as began
+    ) as w
+$$;
+
+-- For how many more claims (of a budget: for how much) a limit's bucket has room now, and, if it has none, when it may
+-- have some at the earliest as far as that is known. Claimed jobs that have not drawn yet have their place in it: they
+-- would only wait for each other in slots that others could use. For slots a few jobs more are claimed than there are,
+-- so that none stays empty while the next job is fetched.
+create function job_limit_room(p_name text, p_key text, out room bigint, out clears_at timestamptz)
+language sql stable as $$
+    select case
+            when b.blocked_until > n.now then 0
+            when l.shape = 'budget' then greatest(l.max - u.used, 0)
+            when l.shape = 'rate' then greatest(l.max - u.used - u.claimed, 0)
+            when l.max = 0 then 0
+            else greatest(l.max + l.max / 4 + 1 - u.claimed - (
+                select count(*) from job_limit_holds h
+                where h.name = p_name and h.key = p_key
+                  and exists (select from worker_processes p where p.id = h.process_id)
+            ), 0)
+        end,
+        case when b.blocked_until > n.now then b.blocked_until else w.ends end
+    from job_limits l
+    cross join (select clock_timestamp() as now) as n
+    cross join lateral job_limit_window(l, n.now) as w
+    left join job_limit_buckets b on b.name = l.name and b.key = p_key
+    cross join lateral (
+        select case when b.window_start >= w.began then b.used else 0 end as used,
+            case when l.shape <> 'budget' then (
+                select count(*) from job_limit_reservations r
+                where r.name = p_name and r.key = p_key
+                  and exists (select from worker_processes p where p.id = r.process_id)
+            ) end as claimed
+    ) as u
+    where l.name = p_name
+$$;
+
+-- How many more jobs of a lane may run, as far as pauses, caps and limits say; at most `p_wanted`. -1: another claim is
+-- deciding about the same cap at this moment. Less: none, and not before so many milliseconds have passed. `p_tids` are
+-- jobs that this claim takes already: they count as running.
+create function job_lane_room(
+    p_queue text, p_lane uuid, p_share uuid, p_kind text, p_key text, p_wanted integer, p_tids tid[] default '{}'
+) returns integer
+language plpgsql
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare
+    v_room integer := p_wanted;
+    v_max integer;
+    v_limit record;
+    v_clears_at timestamptz;
+begin
+    if exists (select from job_pauses where queue = p_queue and kind in ('', p_kind)) then
+        return 0;
+    end if;
+    select concurrency_max into v_max from job_tenants where tenant_id = p_share and concurrency_max is not null;
+    if found then
+        if not pg_try_advisory_xact_lock(hashtextextended('millpond share ' || p_share, 0)) then
+            return -1;
+        end if;
+        v_room := least(v_room, v_max - (
+            select count(*) from jobs where state = 'running' and share_id = p_share
+        ) - (
+            select count(*) from jobs where ctid = any(p_tids) and share_id = p_share
+        ));
+    end if;
+    if p_key is not null then
+        select key_concurrency_max into v_max from job_kinds
+        where kind = p_kind and key_concurrency_max is not null;
+        if found then
+            if not pg_try_advisory_xact_lock(hashtextextended('millpond key ' || p_kind || ' ' || p_key, 0)) then
+                return -1;
+            end if;
+            v_room := least(v_room, v_max - (
+                select count(*) from jobs where state = 'running' and kind = p_kind and key = p_key
+            ) - (
+                select count(*) from jobs where ctid = any(p_tids) and kind = p_kind and key = p_key
+            ));
+        end if;
+    end if;
+    for v_limit in
+        select l.shape, kl.cost, r.room, r.clears_at
+        from job_kind_limits kl
+        join job_limits l on l.name = kl.name
+        cross join lateral (select case when kl.keyed then coalesce(p_key, '') else '' end as key) as k
+        cross join lateral job_limit_room(l.name, k.key) as r
+        where kl.kind = p_kind
+        order by l.name
+    loop
+        if v_limit.shape = 'budget' and v_limit.cost > 0 then
+            v_limit.room := v_limit.room / v_limit.cost;
+        end if;
+        if v_limit.room < 1 then
+            v_clears_at := greatest(v_clears_at, v_limit.clears_at);
+        end if;
+        v_room := least(v_room, v_limit.room);
+    end loop;
+    if v_room < 1 and v_clears_at is not null then
+        return -least(greatest(ceil(extract(epoch from v_clears_at - now()) * 1000), 2), 60000);
+    end if;
+    return greatest(v_room, 0);
+end
+$$;
+
+-- Reserves for the given jobs a place in the limits of their kinds, in budgets what they are expected to cost. Answers
+-- those of them for which there was room; the others are not to be claimed now.
+create function job_reserve(p_tids tid[], p_process uuid) returns tid[]
+language plpgsql
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
+as $$
+#variable_conflict use_column
+declare
+    v_kept tid[];
+begin
+    if not exists (
+        select from jobs j join job_kind_limits kl on kl.kind = j.kind where j.ctid = any(p_tids)
+    ) then
+        return p_tids;
+    end if;
+    insert into job_limit_buckets (name, key)
+    select distinct kl.name, case when kl.keyed then coalesce(j.key, '') else '' end
+    from jobs j
+    join job_kind_limits kl on kl.kind = j.kind
+    where j.ctid = any(p_tids)
+    order by 1, 2
+    on conflict do nothing;
+    perform from job_limit_buckets b
+    where exists (
+        select from jobs j
+        join job_kind_limits kl on kl.kind = j.kind
+        where j.ctid = any(p_tids) and b.name = kl.name
+          and b.key = case when kl.keyed then coalesce(j.key, '') else '' end
+    )
+    order by b.name, b.key
+    for no key update;
+
+    v_kept := array(
+        select t.tid
+        from unnest(p_tids) as t (tid)
+        left join (
+            select j.ctid as tid,
+                sum(case when l.shape = 'budget' then kl.cost else 1 end) over (
+                    partition by b.name, b.key order by j.priority, j.run_at, j.id
+                ) <= r.room as fits
+            from jobs j
+            join job_kind_limits kl on kl.kind = j.kind
+            join job_limits l on l.name = kl.name
+            join job_limit_buckets b
+                on b.name = l.name and b.key = case when kl.keyed then coalesce(j.key, '') else '' end
+            cross join lateral job_limit_room(b.name, b.key) as r
+            where j.ctid = any(p_tids)
+        ) as w on w.tid = t.tid
+        group by t.tid
+        having bool_and(coalesce(w.fits, true))
+    );
+    with reserved as (
+        insert into job_limit_reservations (
+            tenant_id, job_id, lease_token, name, key, window_start, cost, process_id
+        )
+        select j.tenant_id, j.id, j.lease_token + 1, l.name,
+            case when kl.keyed then coalesce(j.key, '') else '' end, coalesce(w.began, '-infinity'),
+            case when l.shape = 'budget' then kl.cost else 0 end, p_process
+        from jobs j
+        join job_kind_limits kl on kl.kind = j.kind
+        join job_limits l on l.name = kl.name
+        cross join lateral job_limit_window(l, clock_timestamp()) as w
+        where j.ctid = any(v_kept)
+        returning name, key, window_start, cost
+    )
+    update job_limit_buckets b
+    set used = r.cost + case when b.window_start >= r.window_start then b.used else 0 end,
+        window_start = greatest(b.window_start, r.window_start)
+    from (
+        select r.name, r.key, r.window_start, sum(r.cost) as cost
+        from reserved r join job_limits l on l.name = r.name and l.shape = 'budget'
+        group by r.name, r.key, r.window_start
+    ) as r
+    where b.name = r.name and b.key = r.key;
+    return v_kept;
+end
+$$;
+
+-- How long until the given buckets may all give a permit (0: now), which of them takes longest, and within how long a
+-- permit given now must be used. None is given at the edges of a window, so that a call counts there in the window it
+-- was counted in here.
+create function job_draw_wait(
+    p_names text[], p_keys text[], p_tenant uuid, p_job uuid, p_token integer,
+    out wait_ms bigint, out blocked_by text, out use_within_ms bigint
+)
+language plpgsql
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz := clock_timestamp();
+    v_one record;
+    v_used bigint;
+    v_until timestamptz;
+    v_guard interval;
+begin
+    wait_ms := 0;
+    use_within_ms := 1000;
+    for v_one in
+        select l.*, w.began, w.ends, b.used, b.window_start, b.blocked_until,
+            r.window_start as reserved_in, r.cost as reserved,
+            case when l.shape = 'concurrency' then (
+                select count(*) from job_limit_holds h
+                where h.name = l.name and h.key = i.key
+                  and exists (select from worker_processes p where p.id = h.process_id)
+            ) end as held
+        from unnest(p_names, p_keys) as i (name, key)
+        join job_limits l on l.name = i.name
+        cross join lateral job_limit_window(l, v_now) as w
+        left join job_limit_buckets b on b.name = i.name and b.key = i.key
+        left join job_limit_reservations r
+            on r.tenant_id = p_tenant and r.job_id = p_job and r.lease_token = p_token and r.name = i.name
+    loop
+        v_until := v_one.blocked_until;
+        v_used := case when v_one.window_start >= v_one.began then v_one.used else 0 end;
+        if v_one.shape = 'rate' then
+            v_guard := least(v_one.window_ms / 20, 50) * interval '1 millisecond';
+            if v_used >= v_one.max or v_now >= v_one.ends - v_guard then
+                v_until := greatest(v_until, v_one.ends + v_guard);
+            elsif v_now < v_one.began + v_guard then
+                v_until := greatest(v_until, v_one.began + v_guard);
+            end if;
+            use_within_ms := least(
+                use_within_ms, extract(epoch from v_one.ends - v_guard / 2 - v_now) * 1000
+            );
+        elsif v_one.shape = 'concurrency' then
+            if v_one.held >= v_one.max then
+                v_until := greatest(v_until, v_now + interval '20 milliseconds');
+            end if;
+        elsif v_one.reserved_in < v_one.began then
+            -- Reserved before the period turned: what it spends, it spends in this one.
+            if v_used + v_one.reserved > v_one.max then
+                v_until := greatest(v_until, v_one.ends);
+            end if;
+        elsif v_used > v_one.max or (v_one.reserved_in is null and v_used = v_one.max) then
+            v_until := greatest(v_until, v_one.ends);
+        end if;
+        if v_until > v_now and ceil(extract(epoch from v_until - v_now) * 1000) > wait_ms then
+            wait_ms := least(ceil(extract(epoch from v_until - v_now) * 1000), 3200000000);
+            blocked_by := v_one.name;
+        end if;
+    end loop;
+end
+$$;
+
+-- Draws one permit from each of the given buckets, or from none, for a live process and, if one is named, the job that
+-- it holds under that token. A rate's permit and a slot are taken from here; a budget was reserved at the claim and is
+-- only looked at. `standing` is false when process or job lost their lease; `held` are the slots that were taken, of the
+-- ids that were offered.
+create function job_draw(
+    p_process uuid, p_tenant uuid, p_job uuid, p_token integer, p_names text[], p_keys text[], p_holds uuid[],
+    out granted boolean, out standing boolean, out wait_ms bigint, out blocked_by text, out use_within_ms bigint,
+    out held uuid[]
+)
+language plpgsql
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz;
+begin
+    granted := false;
+    -- Who must wait is told so without a lock; who may go is looked at again under them.
+    for v_look in 1..2 loop
+        standing := exists (select from worker_processes where id = p_process)
+            and (p_job is null or exists (
+                select from jobs
+                where tenant_id = p_tenant and id = p_job and lease_token = p_token and leased_by = p_process
+            ));
+        if not standing then
+            return;
+        end if;
+        select w.wait_ms, w.blocked_by, w.use_within_ms into wait_ms, blocked_by, use_within_ms
+        from job_draw_wait(p_names, p_keys, p_tenant, p_job, p_token) as w;
+        if wait_ms > 0 then
+            return;
+        end if;
+        exit when v_look = 2;
+        insert into job_limit_buckets (name, key)
+        select i.name, i.key from unnest(p_names, p_keys) as i (name, key)
+        where exists (select from job_limits l where l.name = i.name)
+          and not exists (select from job_limit_buckets b where b.name = i.name and b.key = i.key)
+        order by 1, 2
+        on conflict do nothing;
+        perform from job_limit_buckets b
+        join unnest(p_names, p_keys) as i (name, key) on b.name = i.name and b.key = i.key
+        order by b.name, b.key
+        for no key update of b;
+    end loop;
+    granted := true;
+    v_now := clock_timestamp();
+    update job_limit_buckets b
+    set used = 1 + case when b.window_start >= w.began then b.used else 0 end,
+        window_start = greatest(b.window_start, w.began)
+    from unnest(p_names, p_keys) as i (name, key), job_limits l, lateral job_limit_window(l, v_now) as w
+    where l.name = i.name and l.shape = 'rate' and b.name = i.name and b.key = i.key;
+    with held as (
+        insert into job_limit_holds (id, name, key, process_id)
+        select i.hold, i.name, i.key, p_process
+        from unnest(p_names, p_keys, p_holds) as i (name, key, hold)
+        join job_limits l on l.name = i.name and l.shape = 'concurrency'
+        returning id
+    )
+    select array_agg(id) into held from held;
+    if p_job is not null then
+        -- What was claimed is drawn. Budgets are settled when the attempt is over.
+        delete from job_limit_reservations r
+        using unnest(p_names) as i (name), job_limits l
+        where l.name = i.name and l.shape <> 'budget'
+          and r.tenant_id = p_tenant and r.job_id = p_job and r.lease_token = p_token and r.name = i.name;
+        with moved as (
+            update job_limit_reservations r
+            set window_start = w.began
+            from unnest(p_names) as i (name), job_limits l, lateral job_limit_window(l, v_now) as w
+            where l.name = i.name and l.shape = 'budget'
+              and r.tenant_id = p_tenant and r.job_id = p_job and r.lease_token = p_token and r.name = i.name
+              and r.window_start < w.began
+            returning r.name, r.key, r.window_start, r.cost
+        )
+        update job_limit_buckets b
+        set used = m.cost + case when b.window_start >= m.window_start then b.used else 0 end,
+            window_start = greatest(b.window_start, m.window_start)
+        from moved m
+        where b.name = m.name and b.key = m.key;
+    end if;
+end
+$$;
+
+-- Ends reservations of attempts that are over. Of each attempt: whether what it reserved and said nothing of goes back
+-- (it spent nothing) or stays (it may have). `s_…` are what attempts said they spent. Buckets that have gone on to
+-- another period are left alone.
+create function job_settle_reservations(
+    p_tenants uuid[], p_jobs uuid[], p_tokens integer[], p_goes_back boolean[],
+    s_jobs uuid[], s_tokens integer[], s_names text[], s_amounts bigint[]
+) returns void
+language plpgsql
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+begin
+    perform from job_limit_buckets b
+    where (b.name, b.key) in (
+        select r.name, r.key
+        from job_limit_reservations r
+        join unnest(p_tenants, p_jobs, p_tokens) as i (tenant_id, job_id, lease_token)
+            using (tenant_id, job_id, lease_token)
+    )
+    order by b.name, b.key
+    for no key update;
+    with ended as (
+        delete from job_limit_reservations r
+        using unnest(p_tenants, p_jobs, p_tokens, p_goes_back) as i (tenant_id, job_id, lease_token, goes_back)
+        where r.tenant_id = i.tenant_id and r.job_id = i.job_id and r.lease_token = i.lease_token
+        returning r.*, i.goes_back
+    ),
+    spent as (
+        select job_id, lease_token, name, sum(amount) as amount
+        from unnest(s_jobs, s_tokens, s_names, s_amounts) as i (job_id, lease_token, name, amount)
+        group by 1, 2, 3
+    )
+    update job_limit_buckets b
+    set used = greatest(b.used + c.change, 0)
+    from (
+        select e.name, e.key, e.window_start,
+            sum(coalesce(s.amount, case when e.goes_back then 0 else e.cost end) - e.cost) as change
+        from ended e
+        join job_limits l on l.name = e.name and l.shape = 'budget'
+        left join spent s on s.job_id = e.job_id and s.lease_token = e.lease_token and s.name = e.name
+        group by 1, 2, 3
+    ) as c
+    where b.name = c.name and b.key = c.key and b.window_start = c.window_start and c.change <> 0;
+end
+$$;

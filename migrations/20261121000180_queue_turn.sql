@@ -1,0 +1,156 @@
+-- The one statement of a worker's pool. See the head of queue_ends for what holds for all functions of the queue.
+
+-- One turn of a worker's pool: acknowledges what its jobs came to, then claims up to `p_count` ready jobs of its
+-- queue, choosing the share first and then its most urgent job.
+--
+-- The first row answers for the turn: which acknowledged jobs were refused (their lease was lost), how many
+-- ended, the queues in which jobs became ready, how long until the next scheduled job of this queue is due,
+-- whether to look again at once although fewer jobs than wanted were there, and the lane after which the next turn
+-- goes on. Each further row is a claimed job.
+create function job_turn(
+    p_process uuid, p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_count integer,
+    p_shares uuid[], p_passes double precision[],
+    e_tenants uuid[], e_ids uuid[], e_tids tid[], e_tokens integer[], e_ends text[], e_results text[], e_failures jsonb[],
+    e_entries jsonb[], e_subjects uuid[],
+    b_tenants uuid[], b_ids uuid[], b_tokens integer[], b_parks boolean[], b_delays_ms bigint[],
+    b_used smallint[], b_entries jsonb[]
+) returns table (
+    refused uuid[], ended integer, released text[], due_ms bigint, again boolean,
+    tenant_id uuid, id uuid, tid tid, lease_token integer, kind text, attempt smallint, attempts_max smallint, args json,
+    request_id text, traceparent text, cancel_requested boolean, lane uuid, share_id uuid, weight smallint,
+    deadline_ms bigint
+)
+language plpgsql
+set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    v_done uuid[];
+    v_back uuid[];
+    v_refused uuid[] := '{}';
+    v_released text[] := '{}';
+    v_due timestamptz;
+    v_again boolean := false;
+    v_tids tid[] := '{}';
+    v_controlled boolean;
+    v_alone boolean := false;
+    v_weight smallint;
+    v_first record;
+    v_room integer;
+    v_got tid[];
+    v_lane_after uuid := p_lane_after;
+begin
+    if cardinality(e_ids) > 0 then
+        select f.ended, f.released into v_done, v_released
+        from job_end(e_tenants, e_ids, e_tids, e_tokens, e_ends, e_results, e_failures, e_entries, e_subjects) as f;
+        if cardinality(v_done) < cardinality(e_ids) then
+            v_refused := array(select i from unnest(e_ids) as i where i <> all(v_done));
+        end if;
+    end if;
+    if cardinality(b_ids) > 0 then
+        v_back := job_put_back(b_tenants, b_ids, b_tokens, b_parks, b_delays_ms, b_used, b_entries);
+        if cardinality(v_back) < cardinality(b_ids) then
+            v_refused := v_refused || array(select i from unnest(b_ids) as i where i <> all(v_back));
+        end if;
+    end if;
+
+    -- Scheduled jobs whose time has come.
+    select run_at into v_due from jobs where queue = p_queue and state = 'scheduled' order by run_at limit 1;
+    if v_due <= now() then
+        update jobs set state = 'ready'
+        where ctid = any(array(
+            select ctid from jobs
+            where queue = p_queue and state = 'scheduled' and run_at <= now()
+            order by run_at
+            limit 500
+            for update skip locked
+        ));
+        select run_at into v_due from jobs where queue = p_queue and state = 'scheduled' order by run_at limit 1;
+    end if;
+
+    -- A process that is no longer registered gets nothing: its leases would be taken back at once.
+    if p_count > 0 and exists (select from worker_processes where id = p_process) then
+        v_controlled := exists (select from job_pauses where queue = p_queue)
+            or exists (select from job_kind_limits)
+            or exists (select from job_kinds where key_concurrency_max is not null)
+            or exists (select from job_tenants where concurrency_max is not null);
+        select lane, share_id, kind, key into v_first from jobs
+        where state = 'ready' and lane >= p_lane_from and lane < p_lane_to
+        order by lane, priority, run_at, id
+        limit 1;
+        if not found then
+            null;
+        elsif not exists (
+            select from jobs where state = 'ready' and lane > v_first.lane and lane < p_lane_to
+        ) then
+            -- One lane: nothing to be fair about.
+            v_alone := true;
+            select weight into v_weight from job_tenants where tenant_id = v_first.share_id;
+            v_room := p_count;
+            if v_controlled then
+                v_room := job_lane_room(
+                    p_queue, v_first.lane, v_first.share_id, v_first.kind, v_first.key, p_count
+                );
+                v_again := v_room = -1;
+                if v_room < -1 then
+                    v_due := least(v_due, now() - v_room * interval '1 millisecond');
+                end if;
+            end if;
+            if v_room > 0 then
+                v_tids := array(
+                    select ctid from jobs
+                    where lane = v_first.lane and state = 'ready'
+                    order by priority, run_at, id
+                    limit v_room
+                    for update skip locked
+                );
+            end if;
+        else
+            select p.tids, p.lane_after, p.again, least(v_due, p.clears_at)
+            into v_tids, v_lane_after, v_again, v_due
+            from job_pick(
+                p_queue, p_lane_from, p_lane_to, p_lane_after, p_count, p_shares, p_passes, v_controlled
+            ) as p;
+        end if;
+    end if;
+
+    if cardinality(v_tids) > 0 and v_controlled then
+        v_got := v_tids;
+        v_tids := job_reserve(v_got, p_process);
+        v_again := v_again or cardinality(v_tids) < cardinality(v_got);
+    end if;
+    return query select
+        v_refused, coalesce(cardinality(v_done), 0), v_released,
+        (extract(epoch from v_due - now()) * 1000)::bigint, v_again,
+        null::uuid, null::uuid, null::tid, null::integer, null::text, null::smallint, null::smallint, null::json,
+        null::text, null::text, null::boolean, v_lane_after, null::uuid, null::smallint, null::bigint;
+    if cardinality(v_tids) > 0 then
+        if exists (select from job_unique_keys where until_started) then
+            delete from job_unique_keys k
+            using jobs j
+            where j.ctid = any(v_tids) and k.until_started
+              and k.tenant_id = j.tenant_id and k.kind = j.kind and k.key = j.unique_key and k.job_id = j.id;
+        end if;
+        return query
+        update jobs j
+        set state = 'running',
+            attempt = j.attempt + 1::smallint,
+            lease_token = j.lease_token + 1,
+            leased_by = p_process,
+            leased_at = now(),
+            started_at = coalesce(j.started_at, now())
+        where j.ctid = any(v_tids)
+        returning
+            null::uuid[], null::integer, null::text[], null::bigint, null::boolean,
+            j.tenant_id, j.id, j.ctid, j.lease_token, j.kind, j.attempt, j.attempts_max, j.args, j.request_id,
+            j.traceparent, j.cancel_requested, j.lane, j.share_id,
+            coalesce(
+                case when v_alone then v_weight
+                    else (select t.weight from job_tenants t where t.tenant_id = j.share_id) end,
+                1::smallint
+            ),
+            (extract(epoch from j.deadline_at - now()) * 1000)::bigint;
+    end if;
+end
+$$;

@@ -1,9 +1,10 @@
 //! Upkeep of the queue, as reconcilers that take no input: each rereads the state, may run at any time and in any
-//! number, and locks what it acts on. One process at a time runs them, the leader ([`office`]); what is particular
-//! to a process, such as the kinds that it knows, each process does for itself.
+//! number, and locks what it acts on. One process at a time runs them, the leader ([`office`]); but each process
+//! takes back the jobs of dead ones, so that no gap between leaders delays it, and makes the kinds ready that it
+//! alone may know.
 //!
 //! What takes long (cleaning and rebuilding) has a lane of its own, so that it never holds up what is promised in
-//! time (taking back, deadlines). A reconciler that fails says so once, with its name, and again when it works;
+//! time (deadlines). A reconciler that fails says so once, with its name, and again when it works;
 //! in between it is tried at its usual times. None outlasts its bound.
 
 mod office;
@@ -64,7 +65,7 @@ pub(crate) async fn run(parts: Parts) {
     tokio::join!(
         office.hold(),
         lane(&parts, Reconciler::of_each_process(&parts.settings), None),
-        lane(&parts, Reconciler::in_time(&parts.settings), Some(&office)),
+        lane(&parts, Reconciler::in_time(), Some(&office)),
         lane(&patient, Reconciler::at_leisure(), Some(&office)),
     );
 }

@@ -36,16 +36,10 @@ impl Size {
             Self::Long => long,
         }
     }
-
-    /// By when the full rate is back after a fault. Beside other tests, a machine has more to do than that.
-    #[must_use]
-    pub const fn full_rate_within(self) -> Duration {
-        match self {
-            Self::Suite => Duration::from_secs(30),
-            Self::Long => Duration::from_secs(10),
-        }
-    }
 }
+
+/// By when the full rate is back after a fault.
+pub const FULL_RATE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where a scenario plays.
 #[derive(Debug, Clone)]
@@ -259,9 +253,7 @@ impl Play {
     /// When the workers do not carry it.
     pub async fn load(&self, rate: u32, pause_ms: u64) -> anyhow::Result<Load> {
         let load = Load::begin(&self.pool, &self.ledger, rate, pause_ms);
-        load.full_rate(Size::Suite.full_rate_within())
-            .await
-            .context("the load is not carried before any fault")?;
+        load.full_rate(FULL_RATE_WITHIN).await.context("the load is not carried before any fault")?;
         Ok(load)
     }
 

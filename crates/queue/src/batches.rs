@@ -8,7 +8,7 @@
 //! Guarantees: counters and children change in one commit, so they agree in every snapshot; the completion job
 //! becomes ready exactly once, also when all children were cancelled and when there were none; a finished batch is
 //! never open again. Locks are taken in the order jobs, batches. [`recount_batches`] keeps this true should a counter
-//! ever be wrong, and ends what an interrupted [`cancel_batch`] began.
+//! ever be wrong, and [`resume_cancels`] ends what an interrupted [`cancel_batch`] began.
 
 mod cancel;
 mod recount;
@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use db::{Connection, Pool};
 use kernel::ids::{BatchId, TenantId};
 
-pub use cancel::{CancelledBatch, cancel_batch};
+pub use cancel::{CancelledBatch, cancel_batch, resume_cancels};
 pub use recount::{Recounted, recount_batches};
 
 use crate::{Enqueued, Error, NewJob, Queue, enqueue::enqueue_many, queues_of};

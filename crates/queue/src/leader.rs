@@ -4,15 +4,11 @@
 //! can be read in order; the holder renews, and whoever asks after the lease has run out takes over. Nothing
 //! depends on there being one leader only: a process that was stopped and goes on believes that it leads until it
 //! asks again. Whatever a leader does rereads the state and locks what it acts on, so two at once cost work and
-//! nothing else. What depends on there being *some* leader is time, and that holds as follows.
+//! nothing else.
 //!
-//! The jobs of a dead process are promised to be taken back within lease + sweep of its death, also when the dead
-//! one led. Its last renewal was at its death at the latest, so with a leader's lease of half a worker's
-//! ([`lease_of_leader`]) the row is free lease/2 after the death. All others ask at every tick, and a tick is no longer
-//! than the sweep interval, so the next leader is there within lease/2 + sweep; it sweeps when it takes over and
-//! then every sweep interval. If it took over before the dead one's jobs were free (lease), the next of its
-//! sweeps comes within sweep of that instant; if after, its first sweep finds them, at lease/2 + sweep. Both are
-//! within lease + sweep.
+//! What must happen whoever dies is not a leader's: leaders may die one after another, each before it got to work.
+//! So every process takes back the jobs of dead ones. With a lease of half a worker's ([`lease_of_leader`]), and
+//! everybody asking at every tick, there is a leader again within lease/2 and a tick of the last one's death.
 //!
 //! Asking is one statement. To those who do not lead, and to a leader whose lease is young, it is a read: no lock,
 //! no transaction id, no log record.

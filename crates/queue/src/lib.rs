@@ -41,7 +41,7 @@ mod watch;
 pub use backoff::Backoff;
 pub use batches::{
     BatchRecord, CancelledBatch, EnqueuedBatch, NewBatch, Recounted, add_to_batch, batch, cancel_batch,
-    enqueue_batch, prune_batches, recount_batches,
+    enqueue_batch, prune_batches, recount_batches, resume_cancels,
 };
 pub use cancel::{Cancelled, cancel};
 pub use controls::{Pause, Scope, pause, pauses, resume, running};

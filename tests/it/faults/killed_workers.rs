@@ -12,13 +12,13 @@ use crate::support::{MillpondProcess, found};
 /// A job runs again at most the sum of these two after its worker died.
 const LEASE: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_millis(500);
-const JOBS: usize = 800;
-const KILLS: usize = 4;
+const JOBS: usize = 2_000;
+const KILLS: usize = 10;
 /// What a loaded machine may add between the moment that a sweep is due and its statement.
 const SLACK: Duration = Duration::from_millis(700);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_killed_again_and_again_lose_no_job_and_tell_nothing_under_two_ids() {
+async fn workers_killed_ten_times_lose_no_job_and_tell_nothing_under_two_ids() {
     let (lease_ms, sweep_ms) = (LEASE.as_millis().to_string(), SWEEP.as_millis().to_string());
     let settings = [("MILLPOND_QUEUE__LEASE_MS", &*lease_ms), ("MILLPOND_QUEUE__SWEEP_MS", &*sweep_ms)];
     let fleet = Fleet::start(&settings).await;

@@ -242,7 +242,8 @@ async fn what_is_locked_while_a_batch_is_cancelled_is_cancelled_by_the_reconcile
     let cancelled = cancel_batch(db.pool(), stored.id).await.unwrap();
     assert_eq!((cancelled.cancelled, cancelled.asked, cancelled.left), (2, 0, true));
     handler.commit().await.unwrap();
-    assert_eq!(queue::recount_batches(db.pool()).await.unwrap().cancelled, 1);
+    let resumed = queue::resume_cancels(db.pool()).await.unwrap();
+    assert_eq!((resumed.asked, resumed.left), (1, false));
     let asked =
         sqlx::query_scalar!("select cancel_requested from jobs where id = $1", child.lease.job.uuid())
             .fetch_one(db.pool())
@@ -452,7 +453,7 @@ async fn a_batch_with_failures_cancelled_half_way_by_somebody_who_dies_under_wor
     let cancelling = queue::cancel_batch(db.pool(), TenantId::SYSTEM, stored.id, "a test");
     let _ = tokio::time::timeout(Duration::from_millis(30), cancelling).await;
     eventually("the batch is finished", async || {
-        queue::recount_batches(db.pool()).await.unwrap();
+        queue::resume_cancels(db.pool()).await.unwrap();
         record_of_batch(db.pool(), stored.id).await.finished_at.is_some()
     })
     .await;

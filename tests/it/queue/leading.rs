@@ -132,8 +132,8 @@ async fn a_dead_leader_is_succeeded_and_its_jobs_are_taken_back_within_lease_and
     let took = died.elapsed();
     // What the statements take on a busy machine, beyond the 1.5 s.
     assert!(took < Duration::from_millis(2_500), "taken back after {took:?}");
-    let second = leader(db.pool()).await.expect("a leader again");
-    assert_ne!(second, first);
+    let second = async || leader(db.pool()).await.filter(|leader| *leader != first);
+    found("another leader", second).await;
 }
 
 #[tokio::test]
@@ -169,6 +169,7 @@ async fn two_leaders_at_once_do_no_harm() {
         let (expired, _) = queue::expire(pool).await.unwrap();
         let pruned = queue::prune(pool, Duration::from_secs(35 * 24 * 60 * 60)).await.unwrap();
         queue::recount_batches(pool).await.unwrap();
+        queue::resume_cancels(pool).await.unwrap();
         let bounds = VacuumBounds { dead_rows: Some(0), ..VacuumBounds::default() };
         let states = queue::table_states(pool).await.unwrap();
         queue::vacuum(pool, &bounds, &mut Vacuums::default(), &states).await.unwrap();

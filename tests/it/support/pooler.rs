@@ -116,8 +116,10 @@ impl Pooler {
         let mut command = owner.command(program);
         command.arg(&settings).stdin(Stdio::null()).stderr(File::create(&log).expect("a log"));
         let child = command.spawn().expect("pgbouncer runs");
-        let mut command = owner.command("sh");
-        command.args(["-c", WATCH, "watch", &child.id().to_string()]).arg(&folder).stdin(Stdio::piped());
+        // As ourselves: the folder is the owner's, but what it lies in is ours.
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCH, "watch", &child.id().to_string()]).arg(&folder);
+        command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null());
         let watch = command.stderr(Stdio::null()).spawn().expect("a shell runs");
         // From here on it is stopped whatever happens.
         let user = server.get_username().to_owned();

@@ -22,6 +22,8 @@ enum Work {
     Expire,
     /// Parked jobs of kinds that this process knows are made ready.
     Unpark,
+    /// Batches whose cancelling was interrupted are cancelled to the end.
+    ResumeCancels,
     /// Batches whose counters or end went wrong are put right.
     RecountBatches,
     /// The coming weeks get their partitions.
@@ -55,18 +57,15 @@ const fn every(work: Work, seconds: u64) -> Reconciler {
 }
 
 impl Reconciler {
-    /// What each process does for itself: a leader of an older version does not know the kinds of a newer one.
+    /// What each process does. When jobs are taken back is promised whoever dies, also one leader after another,
+    /// and looking is a read of a few rows; and a leader of an older version does not know the kinds of a newer one.
     pub(super) fn of_each_process(settings: &Settings) -> Vec<Self> {
-        vec![Self { work: Work::Unpark, every: settings.sweep }]
+        [Work::TakeBack, Work::Unpark].map(|work| Self { work, every: settings.sweep }).to_vec()
     }
 
-    /// What is promised in time.
-    pub(super) fn in_time(settings: &Settings) -> Vec<Self> {
-        vec![
-            Self { work: Work::TakeBack, every: settings.sweep },
-            every(Work::Expire, 1),
-            every(Work::RecountBatches, 30),
-        ]
+    /// What the leader does in time.
+    pub(super) fn in_time() -> Vec<Self> {
+        vec![every(Work::Expire, 1), every(Work::ResumeCancels, 5), every(Work::RecountBatches, 30)]
     }
 
     /// What may take its time.
@@ -86,6 +85,7 @@ impl Reconciler {
             Work::TakeBack => "take back",
             Work::Expire => "expire",
             Work::Unpark => "unpark",
+            Work::ResumeCancels => "resume cancels",
             Work::RecountBatches => "recount batches",
             Work::MakePartitions => "make partitions",
             Work::Prune => "prune",
@@ -98,7 +98,7 @@ impl Reconciler {
     /// The longest run. What is cut off is done by the next.
     pub(super) const fn time_max(self) -> Duration {
         Duration::from_secs(match self.work {
-            Work::TakeBack | Work::Expire | Work::Unpark | Work::RecountBatches => 30,
+            Work::TakeBack | Work::Expire | Work::Unpark | Work::ResumeCancels | Work::RecountBatches => 30,
             Work::WatchTransactions => 10,
             Work::MakePartitions | Work::Prune => 120,
             // Their statements have bounds of their own, and are called off on the server.
@@ -124,6 +124,14 @@ impl Reconciler {
                     tracing::info!(unparked, "parked jobs of known kinds are ready again");
                     waker.wake_all(settings.slots.keys().copied());
                 }
+            }
+            Work::ResumeCancels => {
+                let resumed = queue::resume_cancels(pool).await?;
+                if resumed.cancelled + resumed.asked > 0 {
+                    waker.cancel();
+                    waker.job_ended();
+                }
+                waker.wake_all(resumed.released);
             }
             Work::RecountBatches => recount_batches(parts).await?,
             Work::MakePartitions => {
@@ -183,10 +191,6 @@ async fn recount_batches(parts: &Parts) -> Result<(), Error> {
     if recounted.repaired > 0 {
         tracing::error!(repaired = recounted.repaired, "counters of batches were wrong and are put right");
         metrics::counter!("batches_repaired_total").increment(recounted.repaired);
-    }
-    if recounted.cancelled > 0 {
-        parts.waker.cancel();
-        parts.waker.job_ended();
     }
     parts.waker.wake_all(recounted.released);
     Ok(())

@@ -46,7 +46,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
     let called_off = wait_for(&play, batch, |_| true).await?.cancelled_by.is_some();
     if called_off {
         // What the upkeep of some process does with its next look.
-        queue::recount_batches(&pool).await?;
+        queue::resume_cancels(&pool).await?;
     } else {
         queue::cancel_batch(&pool, TenantId::SYSTEM, batch, "a fault run").await?;
     }

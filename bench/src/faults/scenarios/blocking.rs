@@ -5,7 +5,7 @@ use queue::{NewJob, TIMEOUT};
 
 use crate::faults::kinds::{Block, Never};
 use crate::faults::ledger::Expected;
-use crate::faults::stage::{Play, Report, Stage};
+use crate::faults::stage::{FULL_RATE_WITHIN, Play, Report, Stage};
 use crate::faults::worker::WorkerSpec;
 
 /// Of each kind as many at once as leave the runtime's threads something to run the others on.
@@ -28,7 +28,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
             jobs.push(NewJob::of(&Never {})?);
         }
         play.accept(jobs, Expected::Failed(TIMEOUT)).await?;
-        let back = load.full_rate(stage.size.full_rate_within()).await?;
+        let back = load.full_rate(FULL_RATE_WITHIN).await?;
         slowest = slowest.max(back);
         play.tell(round + 1, rounds, "rounds of handlers that block or never return", Some(&load));
     }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::time::sleep;
 
 use crate::faults::proxy::{Answer, Proxy, Then};
-use crate::faults::stage::{Play, Report, Stage};
+use crate::faults::stage::{FULL_RATE_WITHIN, Play, Report, Stage};
 use crate::faults::worker::WorkerSpec;
 
 /// Workers reach the server through a proxy that misbehaves once they are at the full rate.
@@ -29,10 +29,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
     for round in 0..rounds {
         for (number, (what, fault)) in faults.iter().enumerate() {
             fault.make(&proxy).await.with_context(|| (*what).to_owned())?;
-            let back = load
-                .full_rate(stage.size.full_rate_within())
-                .await
-                .with_context(|| format!("after {what}"))?;
+            let back = load.full_rate(FULL_RATE_WITHIN).await.with_context(|| format!("after {what}"))?;
             slowest[number] = slowest[number].max(back);
             play.all_alive()?;
             play.tell(

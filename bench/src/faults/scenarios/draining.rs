@@ -6,7 +6,7 @@ use anyhow::ensure;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::faults::stage::{Play, Report, Stage};
+use crate::faults::stage::{FULL_RATE_WITHIN, Play, Report, Stage};
 use crate::faults::worker::WorkerSpec;
 
 /// Well above the jobs of the load.
@@ -37,7 +37,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
         play.incarnation(position).await?;
         play.tell(stop + 1, stops, "workers told to stop", Some(&load));
     }
-    load.full_rate(stage.size.full_rate_within()).await?;
+    load.full_rate(FULL_RATE_WITHIN).await?;
     play.note("workers told to stop", stops.to_string());
     play.note("ended after, slowest", format!("{:.1} s", slowest.as_secs_f64()));
     load.end().await?;

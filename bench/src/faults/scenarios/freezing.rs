@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use rand::RngExt;
 use tokio::time::{Instant, sleep};
 
-use crate::faults::stage::{Play, Report, Stage};
+use crate::faults::stage::{FULL_RATE_WITHIN, Play, Report, Stage};
 
 /// Longer than a lease and a sweep together.
 const DECLARED_DEAD_WITHIN: Duration = Duration::from_secs(20);
@@ -39,7 +39,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
         ensure!(after != before, "it came back as who it was");
         play.tell(stop + 1, stops, "stops and continues", Some(&load));
     }
-    let back = load.full_rate(stage.size.full_rate_within()).await?;
+    let back = load.full_rate(FULL_RATE_WITHIN).await?;
     play.note("stopped past the lease and continued", format!("{stops} times"));
     play.note("full rate after the last", format!("{:.1} s", back.as_secs_f64()));
     load.end().await?;

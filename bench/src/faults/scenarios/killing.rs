@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio::time::{Instant, sleep_until};
 
-use crate::faults::stage::{Play, Report, Stage};
+use crate::faults::stage::{FULL_RATE_WITHIN, Play, Report, Stage};
 
 /// Four processes; every half second one of them dies and is started again.
 pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
@@ -27,7 +27,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
         play.replace(victim, &spec)?;
         play.tell(kill + 1, kills, "kills", Some(&load));
     }
-    let back = load.full_rate(stage.size.full_rate_within()).await?;
+    let back = load.full_rate(FULL_RATE_WITHIN).await?;
     play.note("kills", kills.to_string());
     play.note("full rate after the last", format!("{:.1} s", back.as_secs_f64()));
     load.end().await?;

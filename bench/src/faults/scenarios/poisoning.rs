@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::faults::kinds::Abort;
 use crate::faults::ledger::Expected;
-use crate::faults::stage::{Play, Report, Stage};
+use crate::faults::stage::{FULL_RATE_WITHIN, Play, Report, Stage};
 use crate::faults::worker::WorkerSpec;
 
 /// The longest time until a job that kills its worker is given up: three leases and sweeps, and some more.
@@ -40,7 +40,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
         }
         play.tell(poison + 1, poisons, "poisonous jobs given up", Some(&load));
     }
-    let back = load.full_rate(stage.size.full_rate_within()).await.context("the fleet goes on")?;
+    let back = load.full_rate(FULL_RATE_WITHIN).await.context("the fleet goes on")?;
     let expected = poisons * usize::try_from(TAKEN_BACK_MAX).unwrap_or_default();
     ensure!(deaths == expected, "{deaths} workers died of {poisons} jobs, and not {expected}");
     play.note("poisonous jobs", format!("{poisons}, {deaths} workers died of them"));

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::time::sleep;
 
 use crate::faults::server::PrivateServer;
-use crate::faults::stage::{Play, Report, Stage};
+use crate::faults::stage::{FULL_RATE_WITHIN, Play, Report, Stage};
 
 /// Immediate stops and starts, each once the workers are back at the full rate.
 pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
@@ -24,8 +24,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
         server.stop_immediately()?;
         sleep(Duration::from_millis(300)).await;
         server.go_on().await?;
-        let back =
-            load.full_rate(stage.size.full_rate_within()).await.context("after a restart of the server")?;
+        let back = load.full_rate(FULL_RATE_WITHIN).await.context("after a restart of the server")?;
         slowest = slowest.max(back);
         play.all_alive()?;
         play.tell(restart + 1, restarts, "immediate restarts", Some(&load));

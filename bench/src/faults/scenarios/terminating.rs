@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::faults::stage::{Play, Report, Stage};
+use crate::faults::stage::{FULL_RATE_WITHIN, Play, Report, Stage};
 
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -25,7 +25,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
         next += EVERY;
         sleep_until(next).await;
     }
-    let back = load.full_rate(stage.size.full_rate_within()).await?;
+    let back = load.full_rate(FULL_RATE_WITHIN).await?;
     play.note("terminations", format!("{rounds} rounds, {terminated} connections"));
     play.note("full rate after the last", format!("{:.1} s", back.as_secs_f64()));
     load.end().await?;

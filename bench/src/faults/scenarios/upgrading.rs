@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::faults::kinds::Newer;
 use crate::faults::ledger::Expected;
-use crate::faults::stage::{Play, Report, Stage};
+use crate::faults::stage::{FULL_RATE_WITHIN, Play, Report, Stage};
 use crate::faults::worker::WorkerSpec;
 
 /// Jobs that only the next version knows, first among old workers alone, then beside a new one, then after the old have
@@ -26,7 +26,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
     parked.await?;
     play.start(&new, 1).await?;
     store(&play, jobs).await?;
-    load.full_rate(stage.size.full_rate_within()).await?;
+    load.full_rate(FULL_RATE_WITHIN).await?;
     // The upgrade goes on: the old ones are replaced one by one.
     for position in 0..2 {
         play.workers[position].signal(nix::sys::signal::Signal::SIGTERM)?;
@@ -39,7 +39,7 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
         play.incarnation(position).await?;
     }
     store(&play, jobs).await?;
-    load.full_rate(stage.size.full_rate_within()).await?;
+    load.full_rate(FULL_RATE_WITHIN).await?;
     play.note("jobs of the newer kind", (3 * jobs).to_string());
     load.end().await?;
     play.end().await

@@ -12,6 +12,8 @@ use crate::{
 
 /// Children ended, or asked to stop, in one transaction.
 const CHUNK_MAX: i64 = 1_000;
+/// Batches whose cancelling one call resumes; the next does the rest.
+const RESUMED_MAX: i64 = 100;
 /// How often we look again for children that were locked when we looked: a claim has them for milliseconds, a
 /// handler's transaction for longer.
 const LOOKS_MAX: u8 = 25;
@@ -35,7 +37,7 @@ pub struct CancelledBatch {
 /// of this id.
 ///
 /// It works in chunks, each a transaction of its own, and may be repeated. Once the first is committed the whole
-/// will be done: [`recount_batches`](super::recount_batches) goes on where this was interrupted.
+/// will be done: [`resume_cancels`] goes on where this was interrupted.
 ///
 /// # Errors
 /// [`Error::Database`].
@@ -61,8 +63,37 @@ pub async fn cancel_batch(
     }
 }
 
+/// Ends what interrupted cancels began: a reconciler, which takes no input and may run at any time, in any number.
+///
+/// # Errors
+/// [`Error::Database`]; the next call does the rest.
+pub async fn resume_cancels(pool: &Pool) -> Result<CancelledBatch, Error> {
+    let half_done = sqlx::query!(
+        r#"select b.id, b.cancelled_by as "by!"
+           from job_batches b
+           where b.finished_at is null and b.cancelled_by is not null
+             and exists (select from jobs j where j.batch_id = b.id and not j.cancel_requested)
+           order by b.created_at
+           limit $1"#,
+        RESUMED_MAX,
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut all = CancelledBatch::default();
+    for batch in half_done {
+        let one = cancel_children(pool, BatchId::from_uuid(batch.id), &batch.by).await?;
+        all.cancelled += one.cancelled;
+        all.asked += one.asked;
+        all.left |= one.left;
+        all.released.extend(one.released);
+    }
+    all.released.sort_unstable();
+    all.released.dedup();
+    Ok(all)
+}
+
 /// Cancels what is left of a batch that is marked as called off.
-pub(super) async fn cancel_children(pool: &Pool, id: BatchId, by: &str) -> Result<CancelledBatch, Error> {
+async fn cancel_children(pool: &Pool, id: BatchId, by: &str) -> Result<CancelledBatch, Error> {
     let mut all = CancelledBatch::default();
     let mut looks = 0;
     loop {

@@ -1,16 +1,14 @@
-//! The reconciler of batches: it takes no input, rereads the tables, and may run at any time, in any number.
+//! The reconciler of counters: it takes no input, rereads the tables, and may run at any time, in any number.
 
 use db::{Connection, Pool};
-use kernel::ids::BatchId;
 use uuid::Uuid;
 
-use super::cancel::cancel_children;
 use crate::{Error, Queue, turn::queues};
 
 /// Children counted by one call, about: when open batches have more, each call counts some of the batches, by
 /// chance, so that each gets its turn.
 const COUNTED_MAX: f64 = 200_000.0;
-/// Batches repaired, or whose cancelling is ended, by one call; the next does the rest.
+/// Batches repaired by one call; the next does the rest.
 const BATCHES_MAX: i64 = 100;
 
 /// What a recount did.
@@ -20,14 +18,11 @@ pub struct Recounted {
     pub repaired: u64,
     /// Of these, batches that turned out to be finished.
     pub finished: u64,
-    /// Children cancelled, or asked to stop, in batches that were called off.
-    pub cancelled: u64,
     /// Queues to wake.
     pub released: Vec<Queue>,
 }
 
-/// Compares the counters of open batches with their children, repairs what is wrong, finishes what is finished, and
-/// ends what interrupted cancels began.
+/// Compares the counters of open batches with their children, repairs what is wrong, and finishes what is finished.
 ///
 /// Looking takes no locks: counters and children change together, so one snapshot shows whether they agree.
 ///
@@ -35,11 +30,6 @@ pub struct Recounted {
 /// [`Error::Database`]; the next call does the rest.
 pub async fn recount_batches(pool: &Pool) -> Result<Recounted, Error> {
     let mut recounted = Recounted::default();
-    for (id, by) in half_cancelled(pool).await? {
-        let cancelled = cancel_children(pool, id, &by).await?;
-        recounted.cancelled += cancelled.cancelled + cancelled.asked;
-        recounted.released.extend(cancelled.released);
-    }
     for id in wrong(pool).await? {
         let mut tx = db::begin(pool).await?;
         if let Some(repaired) = repair(&mut tx, id).await? {
@@ -52,22 +42,6 @@ pub async fn recount_batches(pool: &Pool) -> Result<Recounted, Error> {
     recounted.released.sort_unstable();
     recounted.released.dedup();
     Ok(recounted)
-}
-
-/// Batches that were called off and have children that do not know it.
-async fn half_cancelled(pool: &Pool) -> Result<Vec<(BatchId, String)>, Error> {
-    let rows = sqlx::query!(
-        r#"select b.id, b.cancelled_by as "by!"
-           from job_batches b
-           where b.finished_at is null and b.cancelled_by is not null
-             and exists (select from jobs j where j.batch_id = b.id and not j.cancel_requested)
-           order by b.created_at
-           limit $1"#,
-        BATCHES_MAX,
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows.into_iter().map(|row| (BatchId::from_uuid(row.id), row.by)).collect())
 }
 
 /// Open batches whose counters do not agree with their children, or that are open without a live child.

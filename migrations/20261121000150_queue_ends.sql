@@ -226,9 +226,14 @@ $$;
 -- Makes ready the completion jobs of those of the given batches that are finished; answers their queues. The
 -- caller has locked the batches.
 create function job_release_batches(p_batches uuid[]) returns text[]
-language sql
+language plpgsql
 set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+declare
+    v_queues text[];
+begin
     with freed as (
         update jobs w
         set state = 'ready', waiting_on = null, waiting_on_tenant = null, run_at = now()
@@ -237,7 +242,9 @@ as $$
           and w.waiting_on = b.id and w.state = 'waiting' and not w.shares_end
         returning w.queue
     )
-    select coalesce(array_agg(distinct queue), '{}') from freed
+    select coalesce(array_agg(distinct queue), '{}') into v_queues from freed;
+    return v_queues;
+end
 $$;
 
 -- Puts jobs that did not end back, ready, scheduled or parked, each fenced by its token. Answers which.
@@ -245,9 +252,14 @@ create function job_put_back(
     p_tenants uuid[], p_ids uuid[], p_tokens integer[], p_parks boolean[], p_delays_ms bigint[],
     p_used smallint[], p_entries jsonb[]
 ) returns uuid[]
-language sql
+language plpgsql
 set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+declare
+    v_back uuid[];
+begin
     with back as (
         update jobs j
         set state = case
@@ -275,7 +287,9 @@ as $$
           and j.leased_by is not null
         returning j.id
     )
-    select coalesce(array_agg(id), '{}') from back
+    select coalesce(array_agg(id), '{}') into v_back from back;
+    return v_back;
+end
 $$;
 
 -- Whether a process has been silent for longer than its lease, or a job runs whose process is gone.

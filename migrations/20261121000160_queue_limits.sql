@@ -6,62 +6,88 @@
 create function job_limit_window(
     p_limit job_limits, p_at timestamptz, out began timestamptz, out ends timestamptz
 )
-language sql stable as $$
-    select w.began, case p_limit.shape
-        when 'rate' then w.began + p_limit.window_ms * interval '1 millisecond'
-        when 'budget' then w.began + ('1 ' || p_limit.period)::interval
-    end
-    from (
-        select case p_limit.shape
-            when 'rate' then to_timestamp(
+-- Not in SQL: such a function would be planned anew by every statement that calls it.
+language plpgsql stable
+as $$
+begin
+    case p_limit.shape
+        when 'rate' then
+            began := to_timestamp(
                 floor(extract(epoch from p_at) * 1000 / p_limit.window_ms) * p_limit.window_ms / 1000.0
-            )
-            when 'budget' then date_trunc(p_limit.period, p_at, 'UTC')
-        end as began
-    ) as w
+            );
+            ends := began + p_limit.window_ms * interval '1 millisecond';
+        when 'budget' then
+            began := date_trunc(p_limit.period, p_at, 'UTC');
+            ends := began + ('1 ' || p_limit.period)::interval;
+        else
+            null;
+    end case;
+end
 $$;
 
 -- For how many more claims (of a budget: for how much) a limit's bucket has room now, and, if it has none, when it may
 -- have some at the earliest as far as that is known. Claimed jobs that have not drawn yet have their place in it: they
--- would only wait for each other in slots that others could use. For slots a few jobs more are claimed than there are,
--- so that none stays empty while the next job is fetched.
+-- would only wait for each other in slots that others could use. So of a rate no more are claimed than are drawn in half
+-- a second at its average, or 20: when a window opens, its jobs do not take the slots of all workers at once. Of a
+-- concurrency limit half as many more are claimed as there are, so that none stays empty while the next job is fetched.
 create function job_limit_room(p_name text, p_key text, out room bigint, out clears_at timestamptz)
-language sql stable as $$
-    select case
-            when b.blocked_until > n.now then 0
-            when l.shape = 'budget' then greatest(l.max - u.used, 0)
-            when l.shape = 'rate' then greatest(l.max - u.used - u.claimed, 0)
-            when l.max = 0 then 0
-            else greatest(l.max + l.max / 4 + 1 - u.claimed - (
-                select count(*) from job_limit_holds h
-                where h.name = p_name and h.key = p_key
-                  and exists (select from worker_processes p where p.id = h.process_id)
-            ), 0)
-        end,
-        case when b.blocked_until > n.now then b.blocked_until else w.ends end
-    from job_limits l
-    cross join (select clock_timestamp() as now) as n
-    cross join lateral job_limit_window(l, n.now) as w
-    left join job_limit_buckets b on b.name = l.name and b.key = p_key
-    cross join lateral (
-        select case when b.window_start >= w.began then b.used else 0 end as used,
-            case when l.shape <> 'budget' then (
-                select count(*) from job_limit_reservations r
-                where r.name = p_name and r.key = p_key
-                  and exists (select from worker_processes p where p.id = r.process_id)
-            ) end as claimed
-    ) as u
-    where l.name = p_name
+language plpgsql
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_now timestamptz := clock_timestamp();
+    v_limit job_limits;
+    v_bucket job_limit_buckets;
+    v_began timestamptz;
+    v_used bigint := 0;
+    v_claimed bigint;
+    v_held bigint;
+begin
+    select * into v_limit from job_limits l where l.name = p_name;
+    if not found then
+        return;
+    end if;
+    select * into v_bucket from job_limit_buckets b where b.name = p_name and b.key = p_key;
+    select w.began, w.ends into v_began, clears_at from job_limit_window(v_limit, v_now) as w;
+    room := 0;
+    if v_bucket.blocked_until > v_now then
+        clears_at := v_bucket.blocked_until;
+        return;
+    end if;
+    if v_bucket.window_start >= v_began then
+        v_used := v_bucket.used;
+    end if;
+    if v_limit.shape = 'budget' then
+        room := greatest(v_limit.max - v_used, 0);
+    elsif v_limit.max > 0 then
+        select count(*) into v_claimed from job_limit_reservations r
+        where r.name = p_name and r.key = p_key
+          and r.process_id = any(array(select id from worker_processes));
+        if v_limit.shape = 'rate' then
+            room := greatest(
+                least(v_limit.max - v_used, greatest(v_limit.max * 500 / v_limit.window_ms, 20)) - v_claimed, 0
+            );
+        else
+            select count(*) into v_held from job_limit_holds h
+            where h.name = p_name and h.key = p_key
+              and h.process_id = any(array(select id from worker_processes));
+            room := greatest(v_limit.max + v_limit.max / 2 + 1 - v_claimed - v_held, 0);
+        end if;
+    end if;
+end
 $$;
 
 -- How many more jobs of a lane may run, as far as pauses, caps and limits say; at most `p_wanted`. -1: another claim is
 -- deciding about the same cap at this moment. Less: none, and not before so many milliseconds have passed. `p_tids` are
--- jobs that this claim takes already: they count as running.
+-- jobs that this claim takes already: they count as running. Whoever knows what limits say asks for the rest alone.
 create function job_lane_room(
-    p_queue text, p_lane uuid, p_share uuid, p_kind text, p_key text, p_wanted integer, p_tids tid[] default '{}'
+    p_queue text, p_lane uuid, p_share uuid, p_kind text, p_key text, p_wanted integer, p_tids tid[] default '{}',
+    p_limits boolean default true
 ) returns integer
 language plpgsql
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -98,6 +124,9 @@ begin
             ));
         end if;
     end if;
+    if not p_limits then
+        return greatest(v_room, 0);
+    end if;
     for v_limit in
         select l.shape, kl.cost, r.room, r.clears_at
         from job_kind_limits kl
@@ -124,12 +153,17 @@ $$;
 
 -- Reserves for the given jobs a place in the limits of their kinds, in budgets what they are expected to cost. Answers
 -- those of them for which there was room; the others are not to be claimed now.
+--
+-- Money must not be reserved twice, so a budget's bucket is locked. Of rates and slots it is enough that claims decide
+-- one after another, and they do not even wait for it: a claim that meets another takes these jobs with its next look.
+-- So claims and draws never wait for each other.
 create function job_reserve(p_tids tid[], p_process uuid) returns tid[]
 language plpgsql
-set jit = off set enable_seqscan = off set enable_bitmapscan = off
+set jit = off set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+    v_busy text[];
     v_kept tid[];
 begin
     if not exists (
@@ -137,18 +171,31 @@ begin
     ) then
         return p_tids;
     end if;
+    v_busy := array(
+        select u.name || ' ' || u.key
+        from (
+            select distinct kl.name, case when kl.keyed then coalesce(j.key, '') else '' end as key
+            from jobs j
+            join job_kind_limits kl on kl.kind = j.kind
+            join job_limits l on l.name = kl.name
+            where j.ctid = any(p_tids) and l.shape <> 'budget'
+        ) as u
+        where not pg_try_advisory_xact_lock(hashtextextended('millpond limit ' || u.name || ' ' || u.key, 0))
+    );
     insert into job_limit_buckets (name, key)
     select distinct kl.name, case when kl.keyed then coalesce(j.key, '') else '' end
     from jobs j
     join job_kind_limits kl on kl.kind = j.kind
-    where j.ctid = any(p_tids)
+    join job_limits l on l.name = kl.name
+    where j.ctid = any(p_tids) and l.shape = 'budget'
     order by 1, 2
     on conflict do nothing;
     perform from job_limit_buckets b
     where exists (
         select from jobs j
         join job_kind_limits kl on kl.kind = j.kind
-        where j.ctid = any(p_tids) and b.name = kl.name
+        join job_limits l on l.name = kl.name
+        where j.ctid = any(p_tids) and l.shape = 'budget' and b.name = kl.name
           and b.key = case when kl.keyed then coalesce(j.key, '') else '' end
     )
     order by b.name, b.key
@@ -158,17 +205,30 @@ begin
         select t.tid
         from unnest(p_tids) as t (tid)
         left join (
-            select j.ctid as tid,
-                sum(case when l.shape = 'budget' then kl.cost else 1 end) over (
-                    partition by b.name, b.key order by j.priority, j.run_at, j.id
-                ) <= r.room as fits
-            from jobs j
-            join job_kind_limits kl on kl.kind = j.kind
-            join job_limits l on l.name = kl.name
-            join job_limit_buckets b
-                on b.name = l.name and b.key = case when kl.keyed then coalesce(j.key, '') else '' end
-            cross join lateral job_limit_room(b.name, b.key) as r
-            where j.ctid = any(p_tids)
+            select u.tid,
+                u.name || ' ' || u.key <> all(v_busy)
+                and sum(u.takes) over (partition by u.name, u.key order by u.priority, u.run_at, u.id) <= r.room
+                    as fits
+            from (
+                select j.ctid as tid, j.priority, j.run_at, j.id, l.name,
+                    case when kl.keyed then coalesce(j.key, '') else '' end as key,
+                    case when l.shape = 'budget' then kl.cost else 1 end as takes
+                from jobs j
+                join job_kind_limits kl on kl.kind = j.kind
+                join job_limits l on l.name = kl.name
+                where j.ctid = any(p_tids)
+            ) as u
+            join (
+                select b.name, b.key, f.room
+                from (
+                    select distinct kl.name, case when kl.keyed then coalesce(j.key, '') else '' end as key
+                    from jobs j
+                    join job_kind_limits kl on kl.kind = j.kind
+                    join job_limits l on l.name = kl.name
+                    where j.ctid = any(p_tids)
+                ) as b
+                cross join lateral job_limit_room(b.name, b.key) as f
+            ) as r on r.name = u.name and r.key = u.key
         ) as w on w.tid = t.tid
         group by t.tid
         having bool_and(coalesce(w.fits, true))
@@ -209,6 +269,7 @@ create function job_draw_wait(
 )
 language plpgsql
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -226,7 +287,7 @@ begin
             case when l.shape = 'concurrency' then (
                 select count(*) from job_limit_holds h
                 where h.name = l.name and h.key = i.key
-                  and exists (select from worker_processes p where p.id = h.process_id)
+                  and h.process_id = any(array(select id from worker_processes))
             ) end as held
         from unnest(p_names, p_keys) as i (name, key)
         join job_limits l on l.name = i.name
@@ -249,7 +310,7 @@ begin
             );
         elsif v_one.shape = 'concurrency' then
             if v_one.held >= v_one.max then
-                v_until := greatest(v_until, v_now + interval '20 milliseconds');
+                v_until := greatest(v_until, v_now + interval '10 milliseconds');
             end if;
         elsif v_one.reserved_in < v_one.began then
             -- Reserved before the period turned: what it spends, it spends in this one.
@@ -270,19 +331,24 @@ $$;
 -- Draws one permit from each of the given buckets, or from none, for a live process and, if one is named, the job that
 -- it holds under that token. A rate's permit and a slot are taken from here; a budget was reserved at the claim and is
 -- only looked at. `standing` is false when process or job lost their lease; `held` are the slots that were taken, of the
--- ids that were offered.
+-- ids that were offered. Slots that the process is done with are given back by the way, whatever comes of the draw.
 create function job_draw(
     p_process uuid, p_tenant uuid, p_job uuid, p_token integer, p_names text[], p_keys text[], p_holds uuid[],
+    p_returned uuid[],
     out granted boolean, out standing boolean, out wait_ms bigint, out blocked_by text, out use_within_ms bigint,
     out held uuid[]
 )
 language plpgsql
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
     v_now timestamptz;
 begin
+    if cardinality(p_returned) > 0 then
+        delete from job_limit_holds where id = any(p_returned);
+    end if;
     granted := false;
     -- Who must wait is told so without a lock; who may go is looked at again under them.
     for v_look in 1..2 loop
@@ -359,6 +425,7 @@ create function job_settle_reservations(
 ) returns void
 language plpgsql
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin

@@ -315,7 +315,7 @@ begin
             if v_got is null then
                 v_room := job_lane_room(
                     p_queue, l_lanes[v_lane.n], s_shares[v_lane.owner], l_kinds[v_lane.n], l_keys[v_lane.n],
-                    v_lane.jobs, tids
+                    v_lane.jobs, tids, false
                 );
                 v_got := array(
                     select ctid from jobs

@@ -48,10 +48,11 @@ pub async fn draw(
         let slots: Vec<Uuid> = buckets.iter().map(|_| Uuid::now_v7()).collect();
         // Known before it is asked for: whatever happens to the answer, what was taken is given back.
         let permit = permits.expect(slots.clone());
+        let leaving = permits.leaving();
         let asked_at = Instant::now();
         let asked = sqlx::query!(
             r#"select granted as "granted!", standing as "standing!", wait_ms, blocked_by, use_within_ms, held
-               from job_draw($1, $2, $3, $4, $5, $6, $7)"#,
+               from job_draw($1, $2, $3, $4, $5, $6, $7, $8)"#,
             process,
             lease.map(|lease| lease.tenant.uuid()),
             lease.map(|lease| lease.job.uuid()),
@@ -59,9 +60,11 @@ pub async fn draw(
             &names as &[&str],
             &keys as &[&str],
             &slots,
+            leaving.ids(),
         )
         .fetch_one(pool);
         let answer = timeout(DRAW_TIMEOUT, asked).await.map_err(|_| Error::Unanswered)??;
+        leaving.are_back();
         let permit = permit.keep(answer.held.unwrap_or_default());
         if !answer.standing {
             return Err(Error::LeaseLost);

@@ -1,8 +1,8 @@
 //! The permits that a process holds, and their way back.
 //!
-//! Slots are given back in the background, many in one statement, by a task that runs while there are any to give
-//! back. One that could not be given back is found by [`clean_holds`](super::clean_holds), because this process no
-//! longer knows of it.
+//! A slot goes back with the next draw of this process, where another job waits for it; else in the background, many in
+//! one statement, by a task that runs while there are any to give back. One that could not be given back is found by
+//! [`clean_holds`](super::clean_holds), because this process no longer knows of it.
 
 use std::{
     collections::HashSet,
@@ -12,7 +12,11 @@ use std::{
 };
 
 use db::Pool;
-use tokio::{runtime::Handle, sync::Notify, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use uuid::Uuid;
 
 use crate::Error;
@@ -39,6 +43,12 @@ struct Slots {
     is_returning: bool,
 }
 
+/// Slots on their way back with a draw. Dropped before they are written off, they are given back another way.
+pub(super) struct Leaving<'a> {
+    permits: &'a Permits,
+    ids: Vec<Uuid>,
+}
+
 /// The right to make one call. Dropping it gives its slots of concurrency limits back; permits of rates are used up.
 #[must_use = "a permit's slots are given back when it is dropped"]
 pub struct Permit {
@@ -48,6 +58,8 @@ pub struct Permit {
 
 /// How long giving back may take before it is left to the reconciler.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long slots wait for a draw of this process to take them along.
+const RETURN_AFTER: Duration = Duration::from_millis(1);
 /// Slots given back in one statement.
 const RETURNED_MAX: usize = 1_000;
 
@@ -70,7 +82,13 @@ impl Permits {
         self.lock().held.iter().copied().collect()
     }
 
-    /// Waits until a slot of this process has been given back; call it before looking whether there is one.
+    /// What is to be given back, for a draw to take along.
+    pub(super) fn leaving(&self) -> Leaving<'_> {
+        let ids = self.lock().next_leaving();
+        Leaving { permits: self, ids }
+    }
+
+    /// Waits until this process is done with a slot; call it before looking whether there is one.
     pub fn returned(&self) -> impl Future<Output = ()> + '_ {
         self.0.returned.notified()
     }
@@ -78,6 +96,7 @@ impl Permits {
     fn give_back(&self, ids: Vec<Uuid>) {
         let mut slots = self.lock();
         slots.leaving.extend(ids);
+        self.0.returned.notify_waiters();
         if slots.is_returning {
             return;
         }
@@ -93,25 +112,22 @@ impl Permits {
 
     async fn return_slots(self) {
         loop {
-            let ids: Vec<Uuid> = {
+            sleep(RETURN_AFTER).await;
+            let ids = {
                 let mut slots = self.lock();
-                if slots.leaving.is_empty() {
+                let ids = slots.next_leaving();
+                if ids.is_empty() {
                     slots.is_returning = false;
                     return;
                 }
-                let count = slots.leaving.len().min(RETURNED_MAX);
-                slots.leaving.drain(..count).collect()
+                ids
             };
             match timeout(RETURN_TIMEOUT, self.delete(&ids)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, slots = ids.len(), "slots not given back yet"),
                 Err(_) => tracing::warn!(slots = ids.len(), "giving slots back takes too long"),
             }
-            let mut slots = self.lock();
-            for id in &ids {
-                slots.held.remove(id);
-            }
-            drop(slots);
+            self.lock().are_gone(&ids);
             self.0.returned.notify_waiters();
         }
     }
@@ -126,7 +142,37 @@ impl Permits {
     }
 }
 
+impl Leaving<'_> {
+    pub(super) fn ids(&self) -> &[Uuid] {
+        &self.ids
+    }
+
+    /// They are given back.
+    pub(super) fn are_back(mut self) {
+        self.permits.lock().are_gone(&std::mem::take(&mut self.ids));
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if !self.ids.is_empty() {
+            self.permits.give_back(std::mem::take(&mut self.ids));
+        }
+    }
+}
+
 impl Slots {
+    fn next_leaving(&mut self) -> Vec<Uuid> {
+        let count = self.leaving.len().min(RETURNED_MAX);
+        self.leaving.drain(..count).collect()
+    }
+
+    fn are_gone(&mut self, ids: &[Uuid]) {
+        for id in ids {
+            self.held.remove(id);
+        }
+    }
+
     fn forget_leaving(&mut self) {
         for id in self.leaving.drain(..) {
             self.held.remove(&id);
@@ -160,9 +206,7 @@ impl Permit {
         if !matches!(written, Ok(Ok(()))) {
             tracing::warn!(slots = ids.len(), "slots not given back yet");
         }
-        for id in &ids {
-            permits.lock().held.remove(id);
-        }
+        permits.lock().are_gone(&ids);
         permits.0.returned.notify_waiters();
     }
 }

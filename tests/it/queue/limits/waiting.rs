@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::callers::{CALLS, Caller, Idle, KINDS, Vendor};
 use super::*;
-use crate::support::{SandboxControls, TestWorker, WorkerOptions, sandbox};
+use crate::support::{SandboxControls, TestWorker, WorkerOptions, sandbox, within};
 
 #[tokio::test]
 async fn a_job_that_finds_no_permit_is_set_aside_and_uses_no_attempt() {
@@ -102,4 +102,65 @@ async fn a_vendor_that_wants_fewer_calls_stops_the_whole_fleet() {
     assert_eq!(fetched(3).await.1, 0, "another worker does not even ask, and no attempt is used");
     assert_eq!(controls.calls("vendor=meter").await["total"], json!(2));
     sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn no_more_jobs_are_claimed_than_can_call_soon_and_those_that_drew_make_room() {
+    let db = TestDb::new().await;
+    let pool = db.pool();
+    define(pool, &[(CALLS, rate(300, HOUR / 4))]).await;
+    limits::register_kinds(pool, &[(Caller::KIND, &Caller::POLICY)]).await.unwrap();
+    let (vendor, _) = Vendor::open(HOUR);
+    let jobs = (0..50).map(|_| NewJob::of(&Caller { vendor }).unwrap()).collect();
+    let mut conn = pool.acquire().await.unwrap();
+    queue::enqueue_many(&mut conn, jobs).await.unwrap();
+    let (one, other) = (process(pool).await, process(pool).await);
+    let claim = async |process| queue::claim(pool, process, Queue::Enrich, 100).await.unwrap();
+    let claimed = claim(one).await;
+    assert_eq!((claimed.len(), claim(other).await.len()), (20, 0), "the others' slots are left to others");
+
+    let permits = Permits::new(pool.clone());
+    for job in &claimed[..3] {
+        let drawn = limits::draw(pool, &permits, one, Some(job.lease), &[(CALLS, "")]).await.unwrap();
+        let _ = granted(drawn);
+    }
+    assert_eq!(claim(other).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_no_draw_and_for_no_other_claim_of_the_same_limit() {
+    let db = TestDb::new().await;
+    let pool = db.pool();
+    define(pool, &[(CALLS, rate(300, HOUR))]).await;
+    limits::register_kinds(pool, &[(Caller::KIND, &Caller::POLICY)]).await.unwrap();
+    let (vendor, _) = Vendor::open(HOUR);
+    let jobs = (0..10).map(|_| NewJob::of(&Caller { vendor }).unwrap()).collect();
+    let mut conn = pool.acquire().await.unwrap();
+    queue::enqueue_many(&mut conn, jobs).await.unwrap();
+    let process = process(pool).await;
+    let permits = Permits::new(pool.clone());
+    let _ = granted(draw(pool, &permits, process, &[(CALLS, "")]).await);
+    // As a draw has it until it is committed.
+    let mut drawing = db::begin(pool).await.unwrap();
+    sqlx::query!("select used from job_limit_buckets where name = $1 for update", CALLS)
+        .fetch_one(&mut *drawing)
+        .await
+        .unwrap();
+    let claim = within("a claim", queue::claim(pool, process, Queue::Enrich, 4)).await.unwrap();
+    assert_eq!(claim.len(), 4);
+    drawing.rollback().await.unwrap();
+
+    // As a claim has it until it is committed.
+    let mut claiming = db::begin(pool).await.unwrap();
+    sqlx::query!(
+        r#"select pg_try_advisory_xact_lock(hashtextextended('millpond limit ' || $1 || ' ', 0)) as "got!""#,
+        CALLS
+    )
+    .fetch_one(&mut *claiming)
+    .await
+    .unwrap();
+    let claim = async || within("a claim", queue::claim(pool, process, Queue::Enrich, 4)).await.unwrap();
+    assert_eq!(claim().await.len(), 0, "left for its next look");
+    claiming.rollback().await.unwrap();
+    assert_eq!(claim().await.len(), 4);
 }

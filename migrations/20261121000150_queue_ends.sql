@@ -292,15 +292,24 @@ begin
 end
 $$;
 
--- Whether a process has been silent for longer than its lease, or a job runs whose process is gone.
+-- Whether a process has been silent for longer than its lease, or a job runs whose process is gone. Such a job is looked
+-- for between the ids of the processes there are, so that nobody walks past all that run.
 create function job_anybody_lost(p_lease interval) returns boolean
 language sql stable
 set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
     select exists (select from worker_processes where heartbeat_at < now() - p_lease)
         or exists (
-            select from jobs j
-            where j.state = 'running' and not exists (select from worker_processes p where p.id = j.leased_by)
+            select from (
+                select p.id as after, lead(p.id) over (order by p.id) as before
+                from (select id from worker_processes union all select '00000000-0000-0000-0000-000000000000') as p
+            ) as gap
+            cross join lateral (
+                select from jobs j
+                where j.state = 'running' and j.leased_by > gap.after
+                  and j.leased_by < coalesce(gap.before, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+                limit 1
+            ) as orphan
         )
 $$;
 

@@ -27,9 +27,9 @@ $$;
 
 -- For how many more claims (of a budget: for how much) a limit's bucket has room now, and, if it has none, when it may
 -- have some at the earliest as far as that is known. Claimed jobs that have not drawn yet have their place in it: they
--- would only wait for each other in slots that others could use. So of a rate no more are claimed than are drawn in half
--- a second at its average, or 20: when a window opens, its jobs do not take the slots of all workers at once. Of a
--- concurrency limit half as many more are claimed as there are, so that none stays empty while the next job is fetched.
+-- would only wait for each other in slots that others could use. So of a rate no more are claimed than are drawn in a
+-- tenth of a second at its average, or 4: when a window opens, its jobs do not take the slots of all workers at once, and
+-- few die with a worker. Of a concurrency limit half as many more are claimed as there are, so that none stays empty while the next job is fetched.
 create function job_limit_room(p_name text, p_key text, out room bigint, out clears_at timestamptz)
 language plpgsql
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -66,8 +66,12 @@ begin
           and r.process_id = any(array(select id from worker_processes));
         if v_limit.shape = 'rate' then
             room := greatest(
-                least(v_limit.max - v_used, greatest(v_limit.max * 500 / v_limit.window_ms, 20)) - v_claimed, 0
+                least(v_limit.max - v_used, greatest(v_limit.max * 100 / v_limit.window_ms, 4)) - v_claimed, 0
             );
+            if room = 0 and v_limit.max - v_used > v_claimed then
+                -- Once those have drawn.
+                clears_at := v_now + interval '20 milliseconds';
+            end if;
         else
             select count(*) into v_held from job_limit_holds h
             where h.name = p_name and h.key = p_key

@@ -66,12 +66,12 @@ $$;
 -- the most; of a share that has more lanes than can be looked at, a stretch that begins anywhere. Only `job_turn`
 -- calls it, under its settings.
 --
--- Answers the jobs, where the next look begins, whether to look again at once, and when a limit that holds jobs back
--- clears.
+-- Answers the jobs, where the next look begins, whether to look again at once, when a limit that holds jobs back clears,
+-- and when the oldest of the lanes' first jobs was to run; null when not all lanes were seen.
 create function job_pick(
-    p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_count integer,
+    p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_since timestamptz, p_count integer,
     p_shares uuid[], p_passes double precision[], p_controlled boolean,
-    out tids tid[], out lane_after uuid, out again boolean, out clears_at timestamptz
+    out tids tid[], out lane_after uuid, out again boolean, out clears_at timestamptz, out oldest timestamptz
 )
 language plpgsql
 as $$
@@ -95,6 +95,10 @@ declare
     l_nths integer[];
     l_kinds text[];
     l_keys text[];
+    -- The first job of each: what was ready before it is gone.
+    h_priorities smallint[];
+    h_run_ats timestamptz[];
+    h_ids uuid[];
     l_capped boolean[];
     l_rooms integer[];
     l_spent boolean[];
@@ -109,24 +113,24 @@ begin
     tids := '{}';
     with recursive walk as (
         (
-            select f.lane, f.share_id, f.kind, f.key, f.wrapped, 1 as owner, 1 as nth, 1 as n
+            select f.lane, f.share_id, f.kind, f.key, f.priority, f.run_at, f.id, f.wrapped, 1 as owner, 1 as nth, 1 as n
             from (
                 (
-                    select lane, share_id, kind, key, false as wrapped from jobs
-                    where state = 'ready' and lane > v_stop and lane < p_lane_to
+                    select lane, share_id, kind, key, priority, run_at, id, false as wrapped from jobs
+                    where state = 'ready' and lane > v_stop and lane < p_lane_to and run_at >= p_since
                     order by lane, priority, run_at, id limit 1
                 )
                 union all
                 (
-                    select lane, share_id, kind, key, true from jobs
-                    where state = 'ready' and lane >= p_lane_from and lane <= v_stop
+                    select lane, share_id, kind, key, priority, run_at, id, true from jobs
+                    where state = 'ready' and lane >= p_lane_from and lane <= v_stop and run_at >= p_since
                     order by lane, priority, run_at, id limit 1
                 )
                 limit 1
             ) as f
         )
         union all
-        select next.lane, next.share_id, next.kind, next.key, next.wrapped,
+        select next.lane, next.share_id, next.kind, next.key, next.priority, next.run_at, next.id, next.wrapped,
             case when i.is_same then w.owner else w.owner + 1 end, case when i.is_same then w.nth + 1 else 1 end,
             w.n + 1
         from walk w
@@ -135,15 +139,16 @@ begin
         ) as b
         cross join lateral (
             (
-                select lane, share_id, kind, key, false as wrapped from jobs
+                select lane, share_id, kind, key, priority, run_at, id, false as wrapped from jobs
                 where not w.wrapped and state = 'ready' and lane > b.after and lane < p_lane_to
+                  and run_at >= p_since
                 order by lane, priority, run_at, id limit 1
             )
             union all
             (
-                select lane, share_id, kind, key, true from jobs
+                select lane, share_id, kind, key, priority, run_at, id, true from jobs
                 where state = 'ready' and lane > case when w.wrapped then b.after else p_lane_from end
-                  and lane <= v_stop
+                  and lane <= v_stop and run_at >= p_since
                 order by lane, priority, run_at, id limit 1
             )
             limit 1
@@ -154,18 +159,24 @@ begin
         where w.owner <= c_shares_max and w.n < c_looks_max
     )
     select array_agg(lane order by n), array_agg(owner order by n), array_agg(nth order by n),
-        array_agg(kind order by n), array_agg(key order by n), array_agg(share_id order by n) filter (where nth = 1),
-        max(n) >= c_looks_max or (select max(owner) > c_shares_max from walk)
-    into l_lanes, l_owners, l_nths, l_kinds, l_keys, s_shares, v_cut
+        array_agg(kind order by n), array_agg(key order by n),
+        array_agg(priority order by n), array_agg(run_at order by n), array_agg(id order by n),
+        array_agg(share_id order by n) filter (where nth = 1),
+        max(n) >= c_looks_max or (select max(owner) > c_shares_max from walk), min(run_at)
+    into l_lanes, l_owners, l_nths, l_kinds, l_keys, h_priorities, h_run_ats, h_ids, s_shares, v_cut, oldest
     from walk
     where owner <= c_shares_max;
     if l_lanes is null then
         -- Others were quicker.
         lane_after := p_lane_after;
         again := false;
+        oldest := 'infinity';
         return;
     end if;
 
+    if v_cut or c_lanes_max = any(l_nths) then
+        oldest := null;
+    end if;
     if c_lanes_max = any(l_nths) then
         -- Some have more lanes than were looked at: of these, other ones each time.
         v_lanes_max := greatest(c_looks_max / 2 / cardinality(s_shares), c_lanes_max / 2);
@@ -177,36 +188,39 @@ begin
               and l.owner in (select m.owner from unnest(l_owners, l_nths) as m (owner, nth) where m.nth = c_lanes_max)
         ),
         walk as (
-            select m.owner, m.first, m.base, m.middle, f.lane, f.kind, f.key, f.wrapped, 1 as nth
+            select m.owner, m.first, m.base, m.middle, f.lane, f.kind, f.key, f.priority, f.run_at, f.id, f.wrapped,
+                1 as nth
             from many m
             cross join lateral (
                 (
-                    select lane, kind, key, false as wrapped from jobs
-                    where state = 'ready' and lane > m.middle and lane <= job_share_end(m.first)
+                    select lane, kind, key, priority, run_at, id, false as wrapped from jobs
+                    where state = 'ready' and lane > m.middle and lane <= job_share_end(m.first) and run_at >= p_since
                     order by lane, priority, run_at, id limit 1
                 )
                 union all
                 (
-                    select lane, kind, key, true from jobs
-                    where state = 'ready' and lane > m.base and lane <= m.middle
+                    select lane, kind, key, priority, run_at, id, true from jobs
+                    where state = 'ready' and lane > m.base and lane <= m.middle and run_at >= p_since
                     order by lane, priority, run_at, id limit 1
                 )
                 limit 1
             ) as f
             union all
-            select w.owner, w.first, w.base, w.middle, next.lane, next.kind, next.key, next.wrapped, w.nth + 1
+            select w.owner, w.first, w.base, w.middle, next.lane, next.kind, next.key, next.priority, next.run_at,
+                next.id, next.wrapped, w.nth + 1
             from walk w
             cross join lateral (
                 (
-                    select lane, kind, key, false as wrapped from jobs
+                    select lane, kind, key, priority, run_at, id, false as wrapped from jobs
                     where not w.wrapped and state = 'ready' and lane > w.lane and lane <= job_share_end(w.first)
+                      and run_at >= p_since
                     order by lane, priority, run_at, id limit 1
                 )
                 union all
                 (
-                    select lane, kind, key, true from jobs
+                    select lane, kind, key, priority, run_at, id, true from jobs
                     where state = 'ready' and lane > case when w.wrapped then w.lane else w.base end
-                      and lane <= w.middle
+                      and lane <= w.middle and run_at >= p_since
                     order by lane, priority, run_at, id limit 1
                 )
                 limit 1
@@ -214,14 +228,16 @@ begin
             where w.nth < v_lanes_max
         ),
         lanes as (
-            select w.lane, w.owner, w.kind, w.key from walk w
+            select w.lane, w.owner, w.kind, w.key, w.priority, w.run_at, w.id from walk w
             union all
-            select l.lane, l.owner, l.kind, l.key
-            from unnest(l_lanes, l_owners, l_kinds, l_keys) as l (lane, owner, kind, key)
+            select l.lane, l.owner, l.kind, l.key, l.priority, l.run_at, l.id
+            from unnest(l_lanes, l_owners, l_kinds, l_keys, h_priorities, h_run_ats, h_ids)
+                as l (lane, owner, kind, key, priority, run_at, id)
             where l.owner not in (select m.owner from many m)
         )
-        select array_agg(lane), array_agg(owner), array_agg(kind), array_agg(key)
-        into l_lanes, l_owners, l_kinds, l_keys
+        select array_agg(lane), array_agg(owner), array_agg(kind), array_agg(key), array_agg(priority),
+            array_agg(run_at), array_agg(id)
+        into l_lanes, l_owners, l_kinds, l_keys, h_priorities, h_run_ats, h_ids
         from lanes;
     end if;
 
@@ -285,7 +301,8 @@ begin
             select w.n, w.owner, w.jobs,
                 case when not l_capped[w.n] then array(
                     select ctid from jobs
-                    where lane = l_lanes[w.n] and state = 'ready'
+                    where lane = l_lanes[w.n] and state = 'ready' and run_at >= p_since
+                      and (priority, run_at, id) >= (h_priorities[w.n], h_run_ats[w.n], h_ids[w.n])
                     order by priority, run_at, id
                     -- The first of the lane were taken in an earlier round.
                     limit w.jobs offset l_taken[w.n]
@@ -297,11 +314,13 @@ begin
                     select l.n, l.owner, row_number() over (
                         partition by l.owner order by head.priority, head.run_at, head.id
                     ) as rank
-                    from unnest(l_lanes, l_owners, l_rooms, l_spent, l_taken) with ordinality
-                        as l (lane, owner, room, spent, taken, n)
+                    from unnest(
+                        l_lanes, l_owners, l_rooms, l_spent, l_taken, h_priorities, h_run_ats, h_ids
+                    ) with ordinality as l (lane, owner, room, spent, taken, h_priority, h_run_at, h_id, n)
                     cross join lateral (
                         select j.priority, j.run_at, j.id from jobs j
-                        where j.lane = l.lane and j.state = 'ready'
+                        where j.lane = l.lane and j.state = 'ready' and j.run_at >= p_since
+                          and (j.priority, j.run_at, j.id) >= (l.h_priority, l.h_run_at, l.h_id)
                         order by j.priority, j.run_at, j.id
                         limit least(l.room, s_given[l.owner]) offset l.taken
                     ) as head
@@ -319,7 +338,9 @@ begin
                 );
                 v_got := array(
                     select ctid from jobs
-                    where lane = l_lanes[v_lane.n] and state = 'ready'
+                    where lane = l_lanes[v_lane.n] and state = 'ready' and run_at >= p_since
+                      and (priority, run_at, id)
+                          >= (h_priorities[v_lane.n], h_run_ats[v_lane.n], h_ids[v_lane.n])
                     order by priority, run_at, id
                     limit greatest(v_room, 0) offset l_taken[v_lane.n]
                     for update skip locked
@@ -352,6 +373,11 @@ begin
         again := again or (v_cut and exists (
             select from unnest(l_lanes, l_owners) as l (lane, owner) where l.owner = v_last and l.lane > v_stop
         ));
+    end if;
+    if cardinality(l_lanes) = 1 then
+        -- There is no circle.
+        lane_after := p_lane_from;
+        return;
     end if;
     lane_after := (select l.lane from unnest(l_lanes, l_owners) as l (lane, owner) where l.owner = v_last limit 1);
 end

@@ -5,17 +5,21 @@
 --
 -- The first row answers for the turn: which acknowledged jobs were refused (their lease was lost), how many
 -- ended, the queues in which jobs became ready, how long until the next scheduled job of this queue is due,
--- whether to look again at once although fewer jobs than wanted were there, and the lane after which the next turn
--- goes on. Each further row is a claimed job.
+-- whether to look again at once although fewer jobs than wanted were there, the lane after which the next turn
+-- goes on, and since when jobs may be ready that were not seen. Each further row is a claimed job.
+--
+-- `p_since`: jobs that were to run before are known to be gone, so they need not be looked for; null looks at all. While
+-- somebody keeps an old transaction open, the index keeps every job that was ever ready since, and walking past those
+-- that are gone would take longer with every job.
 create function job_turn(
-    p_process uuid, p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_count integer,
-    p_shares uuid[], p_passes double precision[],
+    p_process uuid, p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_since timestamptz,
+    p_count integer, p_shares uuid[], p_passes double precision[],
     e_tenants uuid[], e_ids uuid[], e_tids tid[], e_tokens integer[], e_ends text[], e_results text[], e_failures jsonb[],
     e_entries jsonb[], e_subjects uuid[],
     b_tenants uuid[], b_ids uuid[], b_tokens integer[], b_parks boolean[], b_delays_ms bigint[],
     b_used smallint[], b_entries jsonb[]
 ) returns table (
-    refused uuid[], ended integer, released text[], due_ms bigint, again boolean,
+    refused uuid[], ended integer, released text[], due_ms bigint, again boolean, since timestamptz,
     tenant_id uuid, id uuid, tid tid, lease_token integer, kind text, attempt smallint, attempts_max smallint, args json,
     request_id text, traceparent text, cancel_requested boolean, lane uuid, share_id uuid, weight smallint,
     deadline_ms bigint
@@ -32,9 +36,13 @@ declare
     v_released text[] := '{}';
     v_due timestamptz;
     v_again boolean := false;
+    v_since timestamptz := coalesce(p_since, '-infinity');
+    -- When the oldest of the lanes' first jobs was to run, if all were seen.
+    v_oldest timestamptz;
     v_tids tid[] := '{}';
     v_controlled boolean;
     v_alone boolean := false;
+    v_several boolean;
     v_weight smallint;
     v_first record;
     v_room integer;
@@ -58,6 +66,7 @@ begin
     -- Scheduled jobs whose time has come.
     select run_at into v_due from jobs where queue = p_queue and state = 'scheduled' order by run_at limit 1;
     if v_due <= now() then
+        v_since := '-infinity';
         update jobs set state = 'ready'
         where ctid = any(array(
             select ctid from jobs
@@ -75,17 +84,25 @@ begin
             or exists (select from job_kind_limits)
             or exists (select from job_kinds where key_concurrency_max is not null)
             or exists (select from job_tenants where concurrency_max is not null);
-        select lane, share_id, kind, key into v_first from jobs
-        where state = 'ready' and lane >= p_lane_from and lane < p_lane_to
-        order by lane, priority, run_at, id
-        limit 1;
-        if not found then
-            null;
-        elsif not exists (
-            select from jobs where state = 'ready' and lane > v_first.lane and lane < p_lane_to
-        ) then
+        -- The last turn met several lanes: so will this one.
+        v_several := p_lane_after > p_lane_from;
+        if not v_several then
+            select lane, share_id, kind, key, priority, run_at, id into v_first from jobs
+            where state = 'ready' and lane >= p_lane_from and lane < p_lane_to and run_at >= v_since
+            order by lane, priority, run_at, id
+            limit 1;
+            v_alone := found;
+            v_several := v_alone and exists (
+                select from jobs
+                where state = 'ready' and lane > v_first.lane and lane < p_lane_to and run_at >= v_since
+            );
+            v_alone := v_alone and not v_several;
+        end if;
+        if not v_alone and not v_several then
+            v_oldest := 'infinity';
+        elsif v_alone then
             -- One lane: nothing to be fair about.
-            v_alone := true;
+            v_oldest := v_first.run_at;
             select weight into v_weight from job_tenants where tenant_id = v_first.share_id;
             v_room := p_count;
             if v_controlled then
@@ -101,16 +118,17 @@ begin
                 v_tids := array(
                     select ctid from jobs
                     where lane = v_first.lane and state = 'ready'
+                      and (priority, run_at, id) >= (v_first.priority, v_first.run_at, v_first.id)
                     order by priority, run_at, id
                     limit v_room
                     for update skip locked
                 );
             end if;
         else
-            select p.tids, p.lane_after, p.again, least(v_due, p.clears_at)
-            into v_tids, v_lane_after, v_again, v_due
+            select p.tids, p.lane_after, p.again, p.oldest, least(v_due, p.clears_at)
+            into v_tids, v_lane_after, v_again, v_oldest, v_due
             from job_pick(
-                p_queue, p_lane_from, p_lane_to, p_lane_after, p_count, p_shares, p_passes, v_controlled
+                p_queue, p_lane_from, p_lane_to, p_lane_after, v_since, p_count, p_shares, p_passes, v_controlled
             ) as p;
         end if;
     end if;
@@ -123,6 +141,9 @@ begin
     return query select
         v_refused, coalesce(cardinality(v_done), 0), v_released,
         (extract(epoch from v_due - now()) * 1000)::bigint, v_again,
+        -- Older ones than the first of its lane are less urgent: it is not their turn yet. And who stores a job says when
+        -- it is to run before others see it: some time is left for that.
+        case when v_oldest is not null and p_since is null then least(v_oldest, now() - interval '1 second') end,
         null::uuid, null::uuid, null::tid, null::integer, null::text, null::smallint, null::smallint, null::json,
         null::text, null::text, null::boolean, v_lane_after, null::uuid, null::smallint, null::bigint;
     if cardinality(v_tids) > 0 then
@@ -142,7 +163,7 @@ begin
             started_at = coalesce(j.started_at, now())
         where j.ctid = any(v_tids)
         returning
-            null::uuid[], null::integer, null::text[], null::bigint, null::boolean,
+            null::uuid[], null::integer, null::text[], null::bigint, null::boolean, null::timestamptz,
             j.tenant_id, j.id, j.ctid, j.lease_token, j.kind, j.attempt, j.attempts_max, j.args, j.request_id,
             j.traceparent, j.cancel_requested, j.lane, j.share_id,
             coalesce(

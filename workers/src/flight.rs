@@ -8,17 +8,21 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use db::{Connection, Pool};
 use queue::{
     Acknowledgement, End, Error, INTERNAL_ERROR, JobError, LeaseKey, Queue, Settlement, Shares, Turn,
     TurnAnswer,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
+
+use crate::incarnation::Incarnation;
 
 /// A turn that is about to be taken.
 pub(crate) struct Flight {
     pub(crate) queue: Queue,
+    pub(crate) began_at: Instant,
     pub(crate) process: Uuid,
     /// Jobs to claim at the most.
     pub(crate) count: usize,
@@ -26,6 +30,7 @@ pub(crate) struct Flight {
     pub(crate) promised: usize,
     pub(crate) shares: Shares,
     pub(crate) lane_after: Uuid,
+    pub(crate) since: Option<DateTime<Utc>>,
     pub(crate) outcomes: Vec<Acknowledgement>,
 }
 
@@ -98,9 +103,20 @@ impl Connections {
 }
 
 impl Flight {
-    /// Takes the turn.
-    pub(crate) async fn fly(mut self, connections: Connections) -> Landed {
-        let answer = self.turn(&connections).await;
+    /// Takes the turn. It is given up when the process loses its incarnation: nothing of it counts any more, and its
+    /// slots are needed; what the server still did of it is refused or found later.
+    pub(crate) async fn fly(mut self, connections: Connections, incarnation: Incarnation) -> Landed {
+        let is_lost = async {
+            match self.process.is_nil() {
+                true => std::future::pending().await,
+                false => incarnation.lost(self.process).await,
+            }
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = self.turn(&connections) => answer,
+            () = is_lost => Err(Error::Unanswered),
+        };
         match answer {
             Err(error) if !error.is_transient() && !self.outcomes.is_empty() => {
                 // One of them cannot be written as it is: write the others, and fail that one.
@@ -122,6 +138,7 @@ impl Flight {
             count_max: self.count,
             shares: &self.shares,
             lane_after: self.lane_after,
+            since: self.since,
             acknowledgements: &self.outcomes,
         };
         let mut connection = connections.take().await?;
@@ -186,11 +203,13 @@ impl Flight {
     fn alone(&self, one: Acknowledgement) -> Self {
         Self {
             queue: self.queue,
+            began_at: self.began_at,
             process: self.process,
             count: 0,
             promised: 0,
             shares: Shares::default(),
             lane_after: self.lane_after,
+            since: None,
             outcomes: vec![one],
         }
     }

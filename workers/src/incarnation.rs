@@ -49,6 +49,12 @@ impl Incarnation {
         *self.0.current.borrow()
     }
 
+    /// Waits until jobs can no longer be claimed under this id, nor their outcomes be written.
+    pub(crate) async fn lost(&self, id: Uuid) {
+        // Its sender is here, so it does not fail.
+        let _ = self.watch().wait_for(|current| *current != Some(id)).await;
+    }
+
     /// Sees ids come and go.
     pub(crate) fn watch(&self) -> watch::Receiver<Option<Uuid>> {
         self.0.current.subscribe()
@@ -57,6 +63,8 @@ impl Incarnation {
     /// Renews the heartbeat until everything is drained, then signs off.
     pub(crate) async fn keep(self, waker: Waker, shutdown: CancellationToken, drained: CancellationToken) {
         let Inner { pool, lease, .. } = &*self.0;
+        // Not answered, it is the first to say that connections may be dead.
+        let beats = pool.with_answer_timeout(Some(*lease / 4));
         let mut renewed_at = Instant::now();
         let mut beat = tokio::time::interval(*lease / 5);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -77,8 +85,8 @@ impl Incarnation {
             let asked_at = Instant::now();
             let stop_at = renewed_at + *lease * 3 / 4;
             // A connection that fell silent leaves time for another try, on another one.
-            let until = stop_at.min(asked_at + *lease / 4);
-            let renewal = queue::heartbeat(pool, id, shutdown.is_cancelled());
+            let until = stop_at.min(asked_at + *lease * 3 / 8);
+            let renewal = queue::heartbeat(&beats, id, shutdown.is_cancelled());
             let renewal = tokio::time::timeout_at(until, renewal).await;
             match renewal.unwrap_or(Err(queue::Error::Unanswered)) {
                 Ok(Heartbeat::Alive { cancelled }) => {

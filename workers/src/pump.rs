@@ -7,6 +7,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream::FuturesUnordered};
 use jobs::Entry;
 use kernel::ids::TenantId;
@@ -87,6 +88,12 @@ const LOST: Duration = Duration::from_millis(500);
 /// The pause after a turn that found jobs that others were deciding about.
 const CONTENDED: Duration = Duration::from_millis(5);
 
+/// How often all ready jobs are looked at; in between, those that were to run lately are.
+const LOOK_AT_ALL_EVERY: Duration = Duration::from_millis(500);
+/// The part of a pool's time that such looks may take, which is long where an old transaction keeps what is gone: one in
+/// so many.
+const LOOK_AT_ALL_SHARE: u32 = 20;
+
 /// What a pool knows between turns.
 struct State {
     /// Jobs claimed whose outcome is not written yet.
@@ -107,6 +114,9 @@ struct State {
     not_before: Option<Instant>,
     shares: Shares,
     lane_after: Uuid,
+    /// Older jobs are known to be gone, until all are looked at again.
+    since: Option<DateTime<Utc>>,
+    look_at_all_at: Instant,
     drain: Drain,
 }
 
@@ -123,6 +133,8 @@ impl Pump {
             not_before: None,
             shares: Shares::default(),
             lane_after: Uuid::nil(),
+            since: None,
+            look_at_all_at: Instant::now(),
             drain: Drain::No,
         };
         let mut turns = FuturesUnordered::new();
@@ -130,7 +142,7 @@ impl Pump {
         let mut ids = self.incarnation.watch();
         loop {
             while let Some(flight) = self.next_turn(&mut state, turns.len()) {
-                turns.push(flight.fly(self.connections.clone()));
+                turns.push(flight.fly(self.connections.clone(), self.incarnation.clone()));
             }
             if !matches!(state.drain, Drain::No) && state.held == 0 && turns.is_empty() {
                 break;
@@ -225,11 +237,13 @@ impl Pump {
         state.promised += promised;
         Some(Flight {
             queue: self.queue,
+            began_at: now,
             process: process.unwrap_or_default(),
             count,
             promised,
             shares: state.shares.clone(),
             lane_after: state.lane_after,
+            since: state.since.filter(|_| now < state.look_at_all_at),
             outcomes,
         })
     }
@@ -306,6 +320,13 @@ impl Pump {
         }
         if let Some(due) = answer.due {
             state.look_at = state.look_at.min(now + due);
+        }
+        if flight.count > 0 && flight.since.is_none() {
+            state.since = answer.since;
+            state.look_at_all_at = now + LOOK_AT_ALL_EVERY.max(flight.began_at.elapsed() * LOOK_AT_ALL_SHARE);
+        } else if flight.count > 0 && !state.backlog {
+            // Nothing more among the younger ones.
+            state.look_at = state.look_at.min(state.look_at_all_at);
         }
         if !answer.claimed.is_empty() {
             self.hand_over(flight.process, answer.claimed, state);

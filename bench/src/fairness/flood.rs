@@ -2,7 +2,8 @@
 //!
 //! The others ask for half of what the slots can do, by chance in time (exponential gaps), so that alone a slot is
 //! nearly always free. Their share beside the flood is greater than what they ask for, so all they may lose is the
-//! time until a slot is free and the next claim.
+//! time until a slot is free and the next claim. How long a job holds its slot is by chance too, as with calls to a
+//! vendor: slots that all took the same time would be free all at once, and then for a whole job's time none.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ use crate::server::TestServer;
 const OTHERS: usize = 4;
 /// What they ask for, of what the slots can do.
 const LOAD: f64 = 0.5;
-const SLOTS: usize = 16;
+const SLOTS: usize = 64;
+/// How long a job holds its slot, on average.
 const HOLD: Duration = Duration::from_millis(20);
 /// Connections that store jobs.
 const STORERS: usize = 8;
@@ -121,8 +123,7 @@ async fn store(pool: Pool, tenant: TenantId, waker: Waker, until: Instant) -> an
     let mut next = Instant::now();
     let mut conn = pool.acquire().await?;
     while next < until {
-        let chance: f64 = rand::rng().random_range(f64::EPSILON..1.0);
-        next += Duration::from_secs_f64(-chance.ln() / per_s);
+        next += Duration::from_secs_f64(exponential(1.0 / per_s));
         sleep_until(next).await;
         let job = Held { hold_us: hold_us(), tenant: 1, stored_at_us: Some(machine::monotonic_us()) };
         queue::enqueue(&mut conn, NewJob::of(&job)?.tenant(tenant)).await?;
@@ -132,5 +133,17 @@ async fn store(pool: Pool, tenant: TenantId, waker: Waker, until: Instant) -> an
 }
 
 fn hold_us() -> u64 {
-    u64::try_from(HOLD.as_micros()).unwrap_or_default()
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a positive time far below 2^53 us"
+    )]
+    let us = (exponential(HOLD.as_secs_f64()) * 1e6) as u64;
+    us
+}
+
+/// A time by chance, exponentially distributed with this mean.
+fn exponential(mean: f64) -> f64 {
+    let chance: f64 = rand::rng().random_range(f64::EPSILON..1.0);
+    -chance.ln() * mean
 }

@@ -195,7 +195,8 @@ pub async fn create_tables(pool: &Pool) -> Result<(), sqlx::Error> {
     let tables = "create table fault_starts (job uuid not null, process uuid not null, attempt int not null);
                   create table fault_effects (
                       n bigint generated always as identity primary key, job uuid not null
-                  )";
+                  );
+                  create index on fault_effects (job)";
     sqlx::raw_sql(tables).execute(pool).await?;
     Ok(())
 }

@@ -143,8 +143,10 @@ pub(super) async fn accept(
 ) -> anyhow::Result<()> {
     let ids: Vec<JobId> = jobs.iter().map(NewJob::job).collect();
     let began = Instant::now();
+    let mut is_repeated = false;
     loop {
-        let stored = timeout(ANSWER_MAX, try_store(pool, &ids, &jobs)).await;
+        let stored = timeout(ANSWER_MAX, try_store(pool, &ids, &jobs, is_repeated)).await;
+        is_repeated = true;
         match stored {
             Ok(Ok(())) => break,
             Ok(Err(error)) if began.elapsed() > REPEAT_MAX => return Err(error).context("storing jobs"),
@@ -159,20 +161,28 @@ pub(super) async fn accept(
 }
 
 #[allow(clippy::disallowed_methods, reason = "fault runs have no queries that are checked ahead")]
-async fn try_store(pool: &Pool, ids: &[JobId], jobs: &[NewJob]) -> Result<(), queue::Error> {
+async fn try_store(
+    pool: &Pool,
+    ids: &[JobId],
+    jobs: &[NewJob],
+    is_repeated: bool,
+) -> Result<(), queue::Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let mut conn = pool.acquire().await?;
-    // They go in together or not at all, and the answer to an earlier try may have been lost.
-    let is_stored: bool = sqlx::query_scalar(
-        "select exists (select from jobs where id = any($1))
-             or exists (select from jobs_finished where id = any($1))",
-    )
-    .bind(&ids)
-    .fetch_one(&mut conn)
-    .await?;
-    if !is_stored {
-        queue::enqueue_many(&mut conn, jobs.to_vec()).await?;
+    if is_repeated {
+        // They go in together or not at all, and the answer to an earlier try may have been lost.
+        let is_stored: bool = sqlx::query_scalar(
+            "select exists (select from jobs where id = any($1))
+                 or exists (select from jobs_finished where id = any($1))",
+        )
+        .bind(&ids)
+        .fetch_one(&mut conn)
+        .await?;
+        if is_stored {
+            return Ok(());
+        }
     }
+    queue::enqueue_many(&mut conn, jobs.to_vec()).await?;
     Ok(())
 }
 

@@ -107,6 +107,7 @@ async fn claim_p99_ms(bench: &Bench<'_>, has_backlog: bool) -> anyhow::Result<f6
             count_max: CLAIMED,
             shares: &shares,
             lane_after,
+            since: None,
             acknowledgements: &acknowledgements,
         };
         let began = Instant::now();

@@ -1,8 +1,8 @@
 //! Connection pools.
 //!
-//! A pool does not ping a connection before lending it, unless one has failed while it lay idle: that would add a round
-//! trip to every transaction, and a connection that died is noticed by its first statement anyway. Whoever gets such an
-//! error retries, as after any other lost connection.
+//! A pool does not ping a connection before lending it: that would add a round trip to every transaction, and a
+//! connection that died is noticed by its first statement anyway. Whoever gets such an error retries, as after any other
+//! lost connection; those that lay idle then are made anew.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -104,7 +104,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Pool, DbError> {
         .acquire_timeout(options.acquire_timeout)
         .idle_timeout(Duration::from_secs(IDLE_TIMEOUT_S))
         .test_before_acquire(false)
-        .before_acquire(move |connection, meta| Box::pin(trouble.clone().probe(connection, meta.idle_for)))
+        .before_acquire(move |_, meta| Box::pin(std::future::ready(trouble.refuse_older(meta.idle_for))))
         .connect_with(target)
         .await
         .map(|inner| Pool { inner, terms })

@@ -3,8 +3,10 @@
 //! A connection may be dead without anybody knowing: cut by a router that said nothing, or frozen with its server. A
 //! statement on it would wait for as long as the kernel repeats packets, a quarter of an hour. So whoever is not
 //! answered within [`Terms::answer_timeout`] is given an error, as if the connection had been closed; and once one has
-//! failed in whatever way, those that lay idle at that time are tried before they are lent again.
+//! failed in whatever way, those that lay idle at that time are not lent again (new ones are made sooner than silent ones
+//! can be told from good ones), and those that are waiting for an answer are given a fifth of the time.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -13,15 +15,13 @@ use std::time::{Duration, Instant};
 
 use futures::Stream;
 use futures::stream::BoxStream;
-use sqlx::{Connection as _, Error, PgConnection};
-use tokio::time::{Sleep, sleep, timeout};
+use sqlx::Error;
+use tokio::time::{Sleep, sleep};
 
 use crate::connection::Step;
 
 /// How long a connection may take to come back to its pool: it is rolled back and tried there.
 pub(crate) const RETURN_MAX: Duration = Duration::from_secs(2);
-/// How long one that lay idle while another failed may take to answer.
-const PROBE_MAX: Duration = Duration::from_secs(1);
 
 /// On which terms connections are lent.
 #[derive(Clone, Debug)]
@@ -46,25 +46,60 @@ impl Terms {
     pub(crate) fn trouble(&self) {
         self.trouble.0.store(now_ms(), Ordering::Relaxed);
     }
+
+    /// The patience with a statement that is about to be sent.
+    fn patience(&self) -> Option<Patience> {
+        self.answer_timeout.map(|limit| Patience {
+            limit,
+            since_ms: now_ms(),
+            trouble: self.trouble.clone(),
+            sleep: Box::pin(sleep(LOOK_EVERY.min(limit))),
+        })
+    }
 }
 
 impl Trouble {
-    /// Tries a connection that lay idle when another one failed.
+    /// Refuses a connection that lay idle when another one failed.
     ///
     /// # Errors
-    /// When it has failed as well.
-    pub(crate) async fn probe(
-        self,
-        connection: &mut PgConnection,
-        idle_for: Duration,
-    ) -> Result<bool, Error> {
+    /// That it did; the pool then closes it without a word, and looks for another.
+    pub(crate) fn refuse_older(&self, idle_for: Duration) -> Result<bool, Error> {
         let failed_at = self.0.load(Ordering::Relaxed);
         let idle_ms = u64::try_from(idle_for.as_millis()).unwrap_or(u64::MAX);
         if failed_at == 0 || failed_at < now_ms().saturating_sub(idle_ms) {
             return Ok(true);
         }
-        timeout(PROBE_MAX, connection.ping()).await.map_err(|_| unanswered(PROBE_MAX))??;
-        Ok(true)
+        Err(Error::Io(std::io::Error::other("it lay idle when another connection failed")))
+    }
+}
+
+/// How long somebody waits for an answer.
+struct Patience {
+    limit: Duration,
+    since_ms: u64,
+    trouble: Trouble,
+    sleep: Pin<Box<Sleep>>,
+}
+
+/// How often those who wait look whether other connections have failed.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+impl Patience {
+    /// Whether it is at an end, with the error that this is.
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        loop {
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let waited = Duration::from_millis(now_ms().saturating_sub(self.since_ms));
+            let others_failed = self.trouble.0.load(Ordering::Relaxed) > self.since_ms;
+            let limit =
+                if others_failed { (self.limit / 5).max(LOOK_EVERY).min(self.limit) } else { self.limit };
+            if waited >= limit {
+                return Poll::Ready(unanswered(waited));
+            }
+            self.sleep.set(sleep(LOOK_EVERY.min(limit - waited)));
+        }
     }
 }
 
@@ -106,8 +141,12 @@ pub(crate) async fn in_time<T>(
     statement: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     *settled = false;
-    let answer = match terms.answer_timeout {
-        Some(limit) => timeout(limit, statement).await.unwrap_or_else(|_| Err(unanswered(limit))),
+    let answer = match terms.patience() {
+        Some(mut patience) => tokio::select! {
+            biased;
+            answer = statement => answer,
+            error = poll_fn(|cx| patience.poll_ended(cx)) => Err(error),
+        },
         None => statement.await,
     };
     settle(terms, settled, answer.as_ref().err());
@@ -120,7 +159,7 @@ pub(crate) struct Watched<'e> {
     terms: &'e Terms,
     settled: &'e mut bool,
     /// Runs while the next step is waited for.
-    patience: Option<Pin<Box<Sleep>>>,
+    patience: Option<Patience>,
 }
 
 impl<'e> Watched<'e> {
@@ -150,13 +189,13 @@ impl Stream for Watched<'_> {
                 Poll::Ready(step)
             }
             Poll::Pending => {
-                let Some(limit) = this.terms.answer_timeout else { return Poll::Pending };
-                let patience = this.patience.get_or_insert_with(|| Box::pin(sleep(limit)));
-                if patience.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
+                if this.patience.is_none() {
+                    this.patience = this.terms.patience();
                 }
+                let Some(patience) = &mut this.patience else { return Poll::Pending };
+                let Poll::Ready(error) = patience.poll_ended(cx) else { return Poll::Pending };
                 this.terms.trouble();
-                Poll::Ready(Some(Err(unanswered(limit))))
+                Poll::Ready(Some(Err(error)))
             }
         }
     }

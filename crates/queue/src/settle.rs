@@ -99,5 +99,7 @@ async fn alone(
     let shares = Shares::default();
     let lane_after = Uuid::nil();
     let mut conn = pool.acquire().await?;
-    turn(&mut conn, &Turn { process, queue, count_max, shares: &shares, lane_after, acknowledgements }).await
+    let turn_of =
+        Turn { process, queue, count_max, shares: &shares, lane_after, since: None, acknowledgements };
+    turn(&mut conn, &turn_of).await
 }

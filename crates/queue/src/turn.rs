@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use db::Connection;
 use kernel::{
     ids::{JobId, TenantId},
@@ -89,6 +90,8 @@ pub struct Turn<'a> {
     pub shares: &'a Shares,
     /// Where the last turn stopped looking for lanes: [`TurnAnswer::lane_after`].
     pub lane_after: Uuid,
+    /// Jobs that were to run before are not looked for: [`TurnAnswer::since`] of a moment ago. `None`: all are.
+    pub since: Option<DateTime<Utc>>,
     /// What jobs came to.
     pub acknowledgements: &'a [Acknowledgement],
 }
@@ -110,6 +113,10 @@ pub struct TurnAnswer {
     pub again: bool,
     /// Where to go on looking for lanes.
     pub lane_after: Uuid,
+    /// All ready jobs were looked at, and of those that were to run before this instant none is left whose turn it is.
+    /// Others may become ready that were to run before (stored by a transaction that lasts, say), so it holds for a
+    /// moment.
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// Acknowledges, then claims.
@@ -141,6 +148,7 @@ pub async fn turn(conn: &mut Connection, turn: &Turn<'_>) -> Result<TurnAnswer, 
         from,
         to,
         turn.lane_after.max(from),
+        turn.since,
         i32::try_from(turn.count_max).unwrap_or(i32::MAX),
         &shares,
         &passes,
@@ -173,6 +181,7 @@ pub async fn turn(conn: &mut Connection, turn: &Turn<'_>) -> Result<TurnAnswer, 
             answer.released = queues(&row.released.unwrap_or_default());
             answer.due = row.due_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
             answer.again = row.again.unwrap_or_default();
+            answer.since = row.since;
             answer.lane_after = row.lane.unwrap_or(turn.lane_after);
             continue;
         };

@@ -72,6 +72,7 @@ impl Reader {
             count_max,
             shares: &Shares::default(),
             lane_after: Uuid::nil(),
+            since: None,
             acknowledgements,
         };
         queue::turn(&mut conn, &turn).await.unwrap()

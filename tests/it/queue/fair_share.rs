@@ -48,6 +48,7 @@ impl Claimer {
             count_max,
             shares: &self.shares,
             lane_after: self.lane_after,
+            since: None,
             acknowledgements: &self.held,
         };
         let answer = queue::turn(&mut conn, &turn).await.unwrap();

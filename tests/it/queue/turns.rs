@@ -5,8 +5,9 @@ use std::time::Duration;
 use db::Pool;
 use queue::{Acknowledgement, End, Shares, Turn, TurnAnswer};
 
+use super::kinds::KINDS;
 use super::*;
-use crate::support::TestDb;
+use crate::support::{TestDb, WorkerOptions, eventually};
 
 /// One turn of a process on the queue of plain jobs.
 async fn turn(pool: &Pool, process: Uuid, count_max: usize, outcomes: &[Acknowledgement]) -> TurnAnswer {
@@ -17,6 +18,7 @@ async fn turn(pool: &Pool, process: Uuid, count_max: usize, outcomes: &[Acknowle
         count_max,
         shares: &Shares::default(),
         lane_after: Uuid::nil(),
+        since: None,
         acknowledgements: outcomes,
     };
     queue::turn(&mut conn, &turn).await.unwrap()
@@ -135,4 +137,83 @@ async fn a_turn_tells_when_the_next_scheduled_job_is_due_and_takes_those_that_ar
     let answer = turn(db.pool(), worker, 10, &[]).await;
     assert_eq!(answer.claimed.iter().map(|claim| claim.lease.job).collect::<Vec<_>>(), [due]);
     assert!(answer.due.is_some_and(|wait| wait > Duration::from_secs(500)));
+}
+
+#[tokio::test]
+async fn a_look_says_since_when_the_next_ones_need_to_look() {
+    let db = TestDb::new().await;
+    let process = process(db.pool()).await;
+    let look = async |since, count_max| {
+        let mut conn = db.pool().acquire().await.unwrap();
+        let turn = Turn {
+            process,
+            queue: Queue::Enrich,
+            count_max,
+            shares: &Shares::default(),
+            lane_after: Uuid::nil(),
+            since,
+            acknowledgements: &[],
+        };
+        queue::turn(&mut conn, &turn).await.unwrap()
+    };
+    stored_many(db.pool(), 3).await;
+    assert_eq!(look(None, 5).await.claimed.len(), 3);
+    let since = look(None, 5).await.since.expect("nothing is left behind");
+
+    let old = stored_many(db.pool(), 2).await;
+    sqlx::query!("update jobs set run_at = $1 where state = 'ready'", since - chrono::TimeDelta::seconds(1))
+        .execute(db.pool())
+        .await
+        .unwrap();
+    let young = stored_many(db.pool(), 1).await;
+    let younger = look(Some(since), 5).await;
+    assert_eq!(younger.claimed.iter().map(|job| job.lease.job).collect::<Vec<_>>(), young);
+    assert_eq!(younger.since, None, "it did not look at all");
+    let mut rest: Vec<_> = look(None, 5).await.claimed.iter().map(|job| job.lease.job).collect();
+    rest.sort_unstable();
+    assert_eq!(rest, old);
+}
+
+#[tokio::test]
+async fn a_look_that_leaves_jobs_behind_wants_the_oldest_of_them_to_be_looked_for() {
+    let db = TestDb::new().await;
+    let process = process(db.pool()).await;
+    let mut conn = db.pool().acquire().await.unwrap();
+    for _ in 0..2 {
+        let owner = TenantId::from_uuid(kernel::ids::PartnerId::new().uuid());
+        let jobs = (0..3).map(|_| plain().tenant(owner)).collect();
+        queue::enqueue_many(&mut conn, jobs).await.unwrap();
+    }
+    let hour_ago = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    sqlx::query!("update jobs set run_at = run_at - interval '1 hour'").execute(db.pool()).await.unwrap();
+    let some = turn(db.pool(), process, 2, &[]).await;
+    assert!(some.since.unwrap() <= hour_ago);
+    let rest = turn(db.pool(), process, 5, &[]).await;
+    assert_eq!(rest.claimed.len(), 4);
+    let none = turn(db.pool(), process, 5, &[]).await;
+    assert!(none.since.unwrap() > hour_ago, "now all are claimed");
+}
+
+#[tokio::test]
+async fn a_job_that_was_to_run_long_before_it_was_seen_does_not_wait_for_the_next_poll() {
+    let db = TestDb::new().await;
+    let mut options = WorkerOptions::new(KINDS);
+    options.settings.poll = Duration::from_secs(600);
+    let waker = options.waker.clone();
+    let worker = options.start(&db);
+    let first = stored(db.pool(), Scripted::job([])).await;
+    waker.wake(Queue::Enrich);
+    let ended = async |job| record(db.pool(), job).await.status.has_ended();
+    eventually("the first job has ended", async || ended(first).await).await;
+    // As by a transaction that began then and lasted until now.
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    let late = queue::enqueue(&mut tx, Scripted::job([])).await.unwrap().id();
+    sqlx::query!("update jobs set run_at = now() - interval '1 hour' where id = $1", late.uuid())
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    waker.wake(Queue::Enrich);
+    eventually("the late job has ended", async || ended(late).await).await;
+    worker.stop().await;
 }

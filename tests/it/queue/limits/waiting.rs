@@ -117,7 +117,7 @@ async fn no_more_jobs_are_claimed_than_can_call_soon_and_those_that_drew_make_ro
     let (one, other) = (process(pool).await, process(pool).await);
     let claim = async |process| queue::claim(pool, process, Queue::Enrich, 100).await.unwrap();
     let claimed = claim(one).await;
-    assert_eq!((claimed.len(), claim(other).await.len()), (20, 0), "the others' slots are left to others");
+    assert_eq!((claimed.len(), claim(other).await.len()), (4, 0), "the others' slots are left to others");
 
     let permits = Permits::new(pool.clone());
     for job in &claimed[..3] {
@@ -146,8 +146,8 @@ async fn a_claim_waits_for_no_draw_and_for_no_other_claim_of_the_same_limit() {
         .fetch_one(&mut *drawing)
         .await
         .unwrap();
-    let claim = within("a claim", queue::claim(pool, process, Queue::Enrich, 4)).await.unwrap();
-    assert_eq!(claim.len(), 4);
+    let claim = within("a claim", queue::claim(pool, process, Queue::Enrich, 2)).await.unwrap();
+    assert_eq!(claim.len(), 2);
     drawing.rollback().await.unwrap();
 
     // As a claim has it until it is committed.
@@ -159,8 +159,8 @@ async fn a_claim_waits_for_no_draw_and_for_no_other_claim_of_the_same_limit() {
     .fetch_one(&mut *claiming)
     .await
     .unwrap();
-    let claim = async || within("a claim", queue::claim(pool, process, Queue::Enrich, 4)).await.unwrap();
+    let claim = async || within("a claim", queue::claim(pool, process, Queue::Enrich, 2)).await.unwrap();
     assert_eq!(claim().await.len(), 0, "left for its next look");
     claiming.rollback().await.unwrap();
-    assert_eq!(claim().await.len(), 4);
+    assert_eq!(claim().await.len(), 2);
 }

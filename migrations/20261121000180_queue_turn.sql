@@ -25,6 +25,9 @@ create function job_turn(
     deadline_ms bigint
 )
 language plpgsql
+-- A job's row may be locked by a transaction of its handler that nobody can end, on a connection that fell silent: the
+-- others' outcomes must not wait for it.
+set lock_timeout = '250ms'
 set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$

@@ -118,8 +118,8 @@ impl Flight {
             () = is_lost => Err(Error::Unanswered),
         };
         match answer {
-            Err(error) if !error.is_transient() && !self.outcomes.is_empty() => {
-                // One of them cannot be written as it is: write the others, and fail that one.
+            Err(error) if (error.is_locked() || !error.is_transient()) && !self.outcomes.is_empty() => {
+                // One of them cannot be written as it is: write the others, and fail that one, or leave it.
                 tracing::error!(queue = %self.queue, %error, "outcomes were refused: writing one by one");
                 self.one_by_one(&connections).await
             }
@@ -152,6 +152,10 @@ impl Flight {
                 connections.give_back(connection);
                 Ok(answer)
             }
+            Err(error) if error.is_locked() => {
+                connections.give_back(connection);
+                Err(error)
+            }
             Err(error) => {
                 connection.discard();
                 connections.failed();
@@ -161,7 +165,8 @@ impl Flight {
     }
 
     /// Writes each outcome alone. One that the database refuses (a result that it cannot store, say) becomes the
-    /// job's failure; if even that is refused, its lease is left to be taken back when this process ends.
+    /// job's failure; if even that is refused, its lease is left to be taken back when this process ends. One that
+    /// somebody has locked is left, and given back once it is free.
     async fn one_by_one(mut self, connections: &Connections) -> Landed {
         let mut answer = TurnAnswer { lane_after: self.lane_after, ..TurnAnswer::default() };
         let mut written = Vec::new();
@@ -184,6 +189,10 @@ impl Flight {
                     answer.refused.extend(one.refused);
                     answer.released.extend(one.released);
                     answer.ended += one.ended;
+                    written.push(lease);
+                }
+                Err(error) if error.is_locked() => {
+                    tracing::warn!(job.id = %lease.job, "locked by a transaction that does not end; it will run again");
                     written.push(lease);
                 }
                 Err(error) if error.is_transient() => {

@@ -45,6 +45,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether somebody else holds a lock for longer than could be waited.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(refusal)) = self else { return false };
+        refusal.code().is_some_and(|code| code == "55P03")
+    }
+
     /// Whether the database says that repeating the same statement may work: lost connections, a server that
     /// is starting or stopping, deadlocks and serialisation failures.
     #[must_use]

@@ -249,3 +249,26 @@ async fn an_idle_worker_is_woken_at_once() {
     waker.wake(Queue::Enrich);
     ended(&db, job).await;
 }
+
+#[tokio::test]
+async fn an_outcome_whose_job_somebody_has_locked_holds_up_no_other_and_runs_again_once_it_is_free() {
+    let db = TestDb::new().await;
+    let worker = TestWorker::start(&db, KINDS);
+    let locked = stored(db.pool(), Scripted::job([Act::WaitForGate])).await;
+    eventually("the job to run", async || seen(locked).runs == 1).await;
+    // As on a connection that fell silent: nobody knows when the server ends this.
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    sqlx::query!("select id from jobs where id = $1 for update", locked.uuid())
+        .fetch_one(&mut *tx)
+        .await
+        .unwrap();
+    open_gate(locked);
+    for _ in 0..3 {
+        let other = stored(db.pool(), Scripted::job([])).await;
+        assert_eq!(ended(&db, other).await.status, JobStatus::Completed);
+    }
+    tx.rollback().await.unwrap();
+    let job = ended(&db, locked).await;
+    assert_eq!((job.status, job.attempts, seen(locked).runs), (JobStatus::Completed, 1, 2));
+    worker.stop().await;
+}

@@ -251,7 +251,7 @@ async fn an_idle_worker_is_woken_at_once() {
 }
 
 #[tokio::test]
-async fn an_outcome_whose_job_somebody_has_locked_holds_up_no_other_and_runs_again_once_it_is_free() {
+async fn an_outcome_whose_job_somebody_has_locked_holds_up_no_other_and_ends_once_it_is_free() {
     let db = TestDb::new().await;
     let worker = TestWorker::start(&db, KINDS);
     let locked = stored(db.pool(), Scripted::job([Act::WaitForGate])).await;
@@ -269,6 +269,7 @@ async fn an_outcome_whose_job_somebody_has_locked_holds_up_no_other_and_runs_aga
     }
     tx.rollback().await.unwrap();
     let job = ended(&db, locked).await;
-    assert_eq!((job.status, job.attempts, seen(locked).runs), (JobStatus::Completed, 1, 2));
+    // It is written then, or given back and run again: whichever comes first.
+    assert_eq!((job.status, job.attempts), (JobStatus::Completed, 1));
     worker.stop().await;
 }

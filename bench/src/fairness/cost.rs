@@ -97,7 +97,8 @@ async fn know_no_tenants(database: &Database) -> anyhow::Result<()> {
     )
     .fetch_one(&database.pool)
     .await?;
-    let settings: Vec<String> = parts.settings.lines().map(|setting| format!("set {setting}")).collect();
+    let settings = parts.settings.lines().filter_map(|setting| setting.split_once('='));
+    let settings: Vec<String> = settings.map(|(name, value)| format!("set {name} = '{value}'")).collect();
     let body = include_str!("one_lane.sql").replace("{lane}", &parts.lane.to_string());
     let statement = format!(
         "create or replace function job_turn({}) returns {} language plpgsql {} as $body${body}$body$",

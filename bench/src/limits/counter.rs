@@ -19,8 +19,8 @@ use tokio::{
 
 use super::kinds::{BUDGET, CALLS, PER_SECOND, SLOTS};
 
-/// How long a call takes that is limited by how many there are at once: a quick vendor's.
-pub(super) const SLOT_TIME: Duration = Duration::from_millis(250);
+/// How long a call takes that is limited by how many there are at once.
+pub(super) const SLOT_TIME: Duration = Duration::from_millis(100);
 /// How long any other takes.
 const CALL_TIME: Duration = Duration::from_millis(5);
 

@@ -54,9 +54,7 @@ pub async fn cancel(
         Some(false) => {
             let failure = Failure { code: CANCELLED.into(), message: format!("cancelled by {by}") };
             let end = End::Cancelled(failure);
-            let ending =
-                Ending { tenant, job, row: None, token: None, end: &end, entry: None, subject: None };
-            let ended = end_jobs(conn, &[ending]).await?;
+            let ended = end_jobs(conn, &[Ending::of_unheld(tenant, job, &end)]).await?;
             Ok(Cancelled::Now { released: ended.released })
         }
     }

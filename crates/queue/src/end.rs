@@ -39,6 +39,11 @@ pub(crate) struct Ending<'a> {
 }
 
 impl<'a> Ending<'a> {
+    /// Of a job that no worker holds.
+    pub(crate) fn of_unheld(tenant: TenantId, job: JobId, end: &'a End) -> Self {
+        Self { tenant, job, row: None, token: None, end, entry: None, subject: None }
+    }
+
     pub(crate) fn by(lease: LeaseKey, end: &'a End) -> Self {
         Self {
             tenant: lease.tenant,

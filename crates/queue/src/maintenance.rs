@@ -250,15 +250,7 @@ pub async fn expire(pool: &Pool) -> Result<(usize, Vec<Queue>), Error> {
         .await?;
         let endings: Vec<Ending<'_>> = late
             .iter()
-            .map(|row| Ending {
-                tenant: TenantId::from_uuid(row.tenant_id),
-                job: JobId::from_uuid(row.id),
-                row: None,
-                token: None,
-                end: &end,
-                entry: None,
-                subject: None,
-            })
+            .map(|row| Ending::of_unheld(TenantId::from_uuid(row.tenant_id), JobId::from_uuid(row.id), &end))
             .collect();
         let ended = end_jobs(&mut tx, &endings).await?;
         tx.commit().await?;

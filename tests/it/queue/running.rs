@@ -251,25 +251,31 @@ async fn an_idle_worker_is_woken_at_once() {
 }
 
 #[tokio::test]
-async fn an_outcome_whose_job_somebody_has_locked_holds_up_no_other_and_ends_once_it_is_free() {
+async fn outcomes_whose_jobs_somebody_has_locked_hold_up_no_others_and_are_written_or_run_again_later() {
     let db = TestDb::new().await;
-    let worker = TestWorker::start(&db, KINDS);
-    let locked = stored(db.pool(), Scripted::job([Act::WaitForGate])).await;
-    eventually("the job to run", async || seen(locked).runs == 1).await;
-    // As on a connection that fell silent: nobody knows when the server ends this.
+    let mut options = WorkerOptions::new(KINDS);
+    options.settings.turns.connections = 1;
+    let worker = options.start(&db);
+    let [one, two] = [(); 2].map(|()| Scripted::job([Act::WaitForGate]));
+    let locked = [stored(db.pool(), one).await, stored(db.pool(), two).await];
+    eventually("both to run", async || locked.iter().all(|job| seen(*job).runs == 1)).await;
+    // As on connections that fell silent: nobody knows when the server ends this.
     let mut tx = db::begin(db.pool()).await.unwrap();
-    sqlx::query!("select id from jobs where id = $1 for update", locked.uuid())
-        .fetch_one(&mut *tx)
+    let ids = locked.map(JobId::uuid);
+    sqlx::query!("select id from jobs where id = any($1) for update", &ids)
+        .fetch_all(&mut *tx)
         .await
         .unwrap();
-    open_gate(locked);
-    for _ in 0..3 {
+    // One after the other, so that each meets a turn of its own, also the one that goes out beside a slow one.
+    for job in locked {
+        open_gate(job);
         let other = stored(db.pool(), Scripted::job([])).await;
         assert_eq!(ended(&db, other).await.status, JobStatus::Completed);
     }
     tx.rollback().await.unwrap();
-    let job = ended(&db, locked).await;
-    // It is written then, or given back and run again: whichever comes first.
-    assert_eq!((job.status, job.attempts), (JobStatus::Completed, 1));
+    for job in locked {
+        let job = ended(&db, job).await;
+        assert_eq!((job.status, job.attempts), (JobStatus::Completed, 1));
+    }
     worker.stop().await;
 }

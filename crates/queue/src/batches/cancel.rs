@@ -142,15 +142,7 @@ async fn cancel_chunk(pool: &Pool, id: BatchId, by: &str) -> Result<(u64, Vec<Qu
     let end = End::Cancelled(Failure { code: CANCELLED.into(), message: format!("cancelled by {by}") });
     let endings: Vec<Ending<'_>> = free
         .iter()
-        .map(|row| Ending {
-            tenant: TenantId::from_uuid(row.tenant_id),
-            job: JobId::from_uuid(row.id),
-            row: None,
-            token: None,
-            end: &end,
-            entry: None,
-            subject: None,
-        })
+        .map(|row| Ending::of_unheld(TenantId::from_uuid(row.tenant_id), JobId::from_uuid(row.id), &end))
         .collect();
     let ended = end_jobs(&mut tx, &endings).await?;
     tx.commit().await?;

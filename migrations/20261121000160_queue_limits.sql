@@ -25,12 +25,15 @@ begin
 end
 $$;
 
--- For how many more claims (of a budget: for how much) a limit's bucket has room now, and, if it has none, when it may
--- have some at the earliest as far as that is known. Claimed jobs that have not drawn yet have their place in it: they
--- would only wait for each other in slots that others could use. So of a rate no more are claimed than are drawn in a
--- tenth of a second at its average, or 4: when a window opens, its jobs do not take the slots of all workers at once, and
--- few die with a worker. Of a concurrency limit half as many more are claimed as there are, so that none stays empty while the next job is fetched.
-create function job_limit_room(p_name text, p_key text, out room bigint, out clears_at timestamptz)
+-- For how many more claims of a process (of a budget: for how much) a limit's bucket has room now, and, if it has none,
+-- when it may have some at the earliest as far as that is known. Claimed jobs that have not drawn yet have their place in
+-- it: they would only wait for each other in slots that others could use. So of a rate a process claims no more than are
+-- drawn in a tenth of a second at its average, or 4: when a window opens, its jobs do not take the slots of all workers at
+-- once, few die with a worker, and those of a dead one do not hold up the others. Of a concurrency limit half as many more
+-- are claimed as there are, so that none stays empty while the next job is fetched.
+create function job_limit_room(
+    p_name text, p_key text, p_process uuid, out room bigint, out clears_at timestamptz
+)
 language plpgsql
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
@@ -60,24 +63,24 @@ begin
     end if;
     if v_limit.shape = 'budget' then
         room := greatest(v_limit.max - v_used, 0);
-    elsif v_limit.max > 0 then
+    elsif v_limit.shape = 'rate' and v_limit.max > v_used then
+        select count(*) into v_claimed from job_limit_reservations r
+        where r.name = p_name and r.key = p_key and r.process_id = p_process;
+        room := greatest(
+            least(v_limit.max - v_used, greatest(v_limit.max * 100 / v_limit.window_ms, 4)) - v_claimed, 0
+        );
+        if room = 0 and v_limit.max - v_used > v_claimed then
+            -- Once those have drawn.
+            clears_at := v_now + interval '20 milliseconds';
+        end if;
+    elsif v_limit.shape = 'concurrency' and v_limit.max > 0 then
         select count(*) into v_claimed from job_limit_reservations r
         where r.name = p_name and r.key = p_key
           and r.process_id = any(array(select id from worker_processes));
-        if v_limit.shape = 'rate' then
-            room := greatest(
-                least(v_limit.max - v_used, greatest(v_limit.max * 100 / v_limit.window_ms, 4)) - v_claimed, 0
-            );
-            if room = 0 and v_limit.max - v_used > v_claimed then
-                -- Once those have drawn.
-                clears_at := v_now + interval '20 milliseconds';
-            end if;
-        else
-            select count(*) into v_held from job_limit_holds h
-            where h.name = p_name and h.key = p_key
-              and h.process_id = any(array(select id from worker_processes));
-            room := greatest(v_limit.max + v_limit.max / 2 + 1 - v_claimed - v_held, 0);
-        end if;
+        select count(*) into v_held from job_limit_holds h
+        where h.name = p_name and h.key = p_key
+          and h.process_id = any(array(select id from worker_processes));
+        room := greatest(v_limit.max + v_limit.max / 2 + 1 - v_claimed - v_held, 0);
     end if;
 end
 $$;
@@ -86,8 +89,8 @@ $$;
 -- deciding about the same cap at this moment. Less: none, and not before so many milliseconds have passed. `p_tids` are
 -- jobs that this claim takes already: they count as running. Whoever knows what limits say asks for the rest alone.
 create function job_lane_room(
-    p_queue text, p_lane uuid, p_share uuid, p_kind text, p_key text, p_wanted integer, p_tids tid[] default '{}',
-    p_limits boolean default true
+    p_process uuid, p_queue text, p_lane uuid, p_share uuid, p_kind text, p_key text, p_wanted integer,
+    p_tids tid[] default '{}', p_limits boolean default true
 ) returns integer
 language plpgsql
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -136,7 +139,7 @@ begin
         from job_kind_limits kl
         join job_limits l on l.name = kl.name
         cross join lateral (select case when kl.keyed then coalesce(p_key, '') else '' end as key) as k
-        cross join lateral job_limit_room(l.name, k.key) as r
+        cross join lateral job_limit_room(l.name, k.key, p_process) as r
         where kl.kind = p_kind
         order by l.name
     loop
@@ -167,43 +170,52 @@ set jit = off set enable_seqscan = off set enable_bitmapscan = off set plan_cach
 as $$
 #variable_conflict use_column
 declare
+    -- What the jobs use, the most urgent first: the job, the limit, its bucket's key, its shape, how much.
+    u_tids tid[];
+    u_names text[];
+    u_keys text[];
+    u_shapes text[];
+    u_takes bigint[];
     v_busy text[];
     v_kept tid[];
 begin
-    if not exists (
-        select from jobs j join job_kind_limits kl on kl.kind = j.kind where j.ctid = any(p_tids)
-    ) then
+    select array_agg(u.tid), array_agg(u.name), array_agg(u.key), array_agg(u.shape), array_agg(u.takes)
+    into u_tids, u_names, u_keys, u_shapes, u_takes
+    from (
+        select j.ctid as tid, l.name, l.shape,
+            case when kl.keyed then coalesce(j.key, '') else '' end as key,
+            case when l.shape = 'budget' then kl.cost else 1 end as takes
+        from jobs j
+        join job_kind_limits kl on kl.kind = j.kind
+        join job_limits l on l.name = kl.name
+        where j.ctid = any(p_tids)
+        order by j.priority, j.run_at, j.id
+    ) as u;
+    if u_tids is null then
         return p_tids;
     end if;
     v_busy := array(
-        select u.name || ' ' || u.key
+        select b.name || ' ' || b.key
         from (
-            select distinct kl.name, case when kl.keyed then coalesce(j.key, '') else '' end as key
-            from jobs j
-            join job_kind_limits kl on kl.kind = j.kind
-            join job_limits l on l.name = kl.name
-            where j.ctid = any(p_tids) and l.shape <> 'budget'
-        ) as u
-        where not pg_try_advisory_xact_lock(hashtextextended('millpond limit ' || u.name || ' ' || u.key, 0))
+            select distinct u.name, u.key from unnest(u_names, u_keys, u_shapes) as u (name, key, shape)
+            where u.shape <> 'budget'
+        ) as b
+        where not pg_try_advisory_xact_lock(hashtextextended('millpond limit ' || b.name || ' ' || b.key, 0))
     );
-    insert into job_limit_buckets (name, key)
-    select distinct kl.name, case when kl.keyed then coalesce(j.key, '') else '' end
-    from jobs j
-    join job_kind_limits kl on kl.kind = j.kind
-    join job_limits l on l.name = kl.name
-    where j.ctid = any(p_tids) and l.shape = 'budget'
-    order by 1, 2
-    on conflict do nothing;
-    perform from job_limit_buckets b
-    where exists (
-        select from jobs j
-        join job_kind_limits kl on kl.kind = j.kind
-        join job_limits l on l.name = kl.name
-        where j.ctid = any(p_tids) and l.shape = 'budget' and b.name = kl.name
-          and b.key = case when kl.keyed then coalesce(j.key, '') else '' end
-    )
-    order by b.name, b.key
-    for no key update;
+    if 'budget' = any(u_shapes) then
+        insert into job_limit_buckets (name, key)
+        select distinct u.name, u.key from unnest(u_names, u_keys, u_shapes) as u (name, key, shape)
+        where u.shape = 'budget'
+        order by 1, 2
+        on conflict do nothing;
+        perform from (
+            select distinct u.name, u.key from unnest(u_names, u_keys, u_shapes) as u (name, key, shape)
+            where u.shape = 'budget'
+        ) as u
+        join job_limit_buckets b on b.name = u.name and b.key = u.key
+        order by b.name, b.key
+        for no key update of b;
+    end if;
 
     v_kept := array(
         select t.tid
@@ -211,27 +223,12 @@ begin
         left join (
             select u.tid,
                 u.name || ' ' || u.key <> all(v_busy)
-                and sum(u.takes) over (partition by u.name, u.key order by u.priority, u.run_at, u.id) <= r.room
-                    as fits
-            from (
-                select j.ctid as tid, j.priority, j.run_at, j.id, l.name,
-                    case when kl.keyed then coalesce(j.key, '') else '' end as key,
-                    case when l.shape = 'budget' then kl.cost else 1 end as takes
-                from jobs j
-                join job_kind_limits kl on kl.kind = j.kind
-                join job_limits l on l.name = kl.name
-                where j.ctid = any(p_tids)
-            ) as u
+                and sum(u.takes) over (partition by u.name, u.key order by u.n) <= r.room as fits
+            from unnest(u_tids, u_names, u_keys, u_takes) with ordinality as u (tid, name, key, takes, n)
             join (
                 select b.name, b.key, f.room
-                from (
-                    select distinct kl.name, case when kl.keyed then coalesce(j.key, '') else '' end as key
-                    from jobs j
-                    join job_kind_limits kl on kl.kind = j.kind
-                    join job_limits l on l.name = kl.name
-                    where j.ctid = any(p_tids)
-                ) as b
-                cross join lateral job_limit_room(b.name, b.key) as f
+                from (select distinct u.name, u.key from unnest(u_names, u_keys) as u (name, key)) as b
+                cross join lateral job_limit_room(b.name, b.key, p_process) as f
             ) as r on r.name = u.name and r.key = u.key
         ) as w on w.tid = t.tid
         group by t.tid
@@ -241,14 +238,13 @@ begin
         insert into job_limit_reservations (
             tenant_id, job_id, lease_token, name, key, window_start, cost, process_id
         )
-        select j.tenant_id, j.id, j.lease_token + 1, l.name,
-            case when kl.keyed then coalesce(j.key, '') else '' end, coalesce(w.began, '-infinity'),
-            case when l.shape = 'budget' then kl.cost else 0 end, p_process
-        from jobs j
-        join job_kind_limits kl on kl.kind = j.kind
-        join job_limits l on l.name = kl.name
+        select j.tenant_id, j.id, j.lease_token + 1, u.name, u.key, coalesce(w.began, '-infinity'),
+            case when u.shape = 'budget' then u.takes else 0 end, p_process
+        from unnest(u_tids, u_names, u_keys, u_shapes, u_takes) as u (tid, name, key, shape, takes)
+        join jobs j on j.ctid = u.tid
+        join job_limits l on l.name = u.name
         cross join lateral job_limit_window(l, clock_timestamp()) as w
-        where j.ctid = any(v_kept)
+        where u.tid = any(v_kept)
         returning name, key, window_start, cost
     )
     update job_limit_buckets b

@@ -69,7 +69,7 @@ $$;
 -- Answers the jobs, where the next look begins, whether to look again at once, when a limit that holds jobs back clears,
 -- and when the oldest of the lanes' first jobs was to run; null when not all lanes were seen.
 create function job_pick(
-    p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_since timestamptz, p_count integer,
+    p_process uuid, p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_since timestamptz, p_count integer,
     p_shares uuid[], p_passes double precision[], p_controlled boolean,
     out tids tid[], out lane_after uuid, out again boolean, out clears_at timestamptz, out oldest timestamptz
 )
@@ -249,7 +249,7 @@ begin
     from (
         select l.n, c.capped,
             case when c.capped then job_lane_room(
-                p_queue, l.lane, s_shares[l.owner], l.kind, l.key, p_count, '{}'
+                p_process, p_queue, l.lane, s_shares[l.owner], l.kind, l.key, p_count
             ) else p_count end as room
         from unnest(l_lanes, l_owners, l_kinds, l_keys) with ordinality as l (lane, owner, kind, key, n)
         cross join lateral (
@@ -333,8 +333,8 @@ begin
             v_got := v_lane.got;
             if v_got is null then
                 v_room := job_lane_room(
-                    p_queue, l_lanes[v_lane.n], s_shares[v_lane.owner], l_kinds[v_lane.n], l_keys[v_lane.n],
-                    v_lane.jobs, tids, false
+                    p_process, p_queue, l_lanes[v_lane.n], s_shares[v_lane.owner], l_kinds[v_lane.n],
+                    l_keys[v_lane.n], v_lane.jobs, tids, false
                 );
                 v_got := array(
                     select ctid from jobs

@@ -1,4 +1,29 @@
--- The one statement of a worker's pool. See the head of queue_ends for what holds for all functions of the queue.
+-- The statements of a worker's pool. See the head of queue_ends for what holds for all functions of the queue.
+
+-- Acknowledges jobs that ended, without a claim: a third less work than `job_turn`, which counts where each job is
+-- acknowledged on its own. Answers as the first row of a turn does.
+create function job_acknowledge(
+    e_tenants uuid[], e_ids uuid[], e_tids tid[], e_tokens integer[], e_ends text[], e_results text[], e_failures jsonb[],
+    e_entries jsonb[], e_subjects uuid[],
+    out refused uuid[], out ended integer, out released text[]
+)
+language plpgsql
+-- As in `job_turn`.
+set lock_timeout = '250ms'
+as $$
+#variable_conflict use_column
+declare
+    v_done uuid[];
+begin
+    select f.ended, f.released into v_done, released
+    from job_end(e_tenants, e_ids, e_tids, e_tokens, e_ends, e_results, e_failures, e_entries, e_subjects) as f;
+    ended := cardinality(v_done);
+    refused := '{}';
+    if ended < cardinality(e_ids) then
+        refused := array(select i from unnest(e_ids) as i where i <> all(v_done));
+    end if;
+end
+$$;
 
 -- One turn of a worker's pool: acknowledges what its jobs came to, then claims up to `p_count` ready jobs of its
 -- queue, choosing the share first and then its most urgent job.
@@ -110,7 +135,7 @@ begin
             v_room := p_count;
             if v_controlled then
                 v_room := job_lane_room(
-                    p_queue, v_first.lane, v_first.share_id, v_first.kind, v_first.key, p_count
+                    p_process, p_queue, v_first.lane, v_first.share_id, v_first.kind, v_first.key, p_count
                 );
                 v_again := v_room = -1;
                 if v_room < -1 then
@@ -131,7 +156,8 @@ begin
             select p.tids, p.lane_after, p.again, p.oldest, least(v_due, p.clears_at)
             into v_tids, v_lane_after, v_again, v_oldest, v_due
             from job_pick(
-                p_queue, p_lane_from, p_lane_to, p_lane_after, v_since, p_count, p_shares, p_passes, v_controlled
+                p_process, p_queue, p_lane_from, p_lane_to, p_lane_after, v_since, p_count, p_shares, p_passes,
+                v_controlled
             ) as p;
         end if;
     end if;

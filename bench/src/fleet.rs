@@ -29,8 +29,8 @@ pub struct FleetSettings {
     pub processes: usize,
     /// Jobs at once in each.
     pub slots: usize,
-    /// Jobs in one statement; none: Millpond's default.
-    pub jobs_max: Option<usize>,
+    /// Jobs acknowledged in one statement; none: Millpond's default.
+    pub acknowledged_max: Option<usize>,
     /// Statements at once in each; none: Millpond's default.
     pub connections: Option<usize>,
     /// They tell how many bodies have run, for [`Fleet::executed`].
@@ -57,7 +57,7 @@ struct Member {
 impl FleetSettings {
     /// One process with as many slots, and Millpond's defaults.
     pub const fn slots(slots: usize) -> Self {
-        Self { processes: 1, slots, jobs_max: None, connections: None, tell: true, stores: false }
+        Self { processes: 1, slots, acknowledged_max: None, connections: None, tell: true, stores: false }
     }
 }
 
@@ -154,7 +154,7 @@ impl Member {
         let log_file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
         let mut command = Command::new(program);
         command.args(["worker", "--database", url, "--slots", &settings.slots.to_string()]);
-        for (name, value) in [("--jobs-max", settings.jobs_max), ("--connections", settings.connections)] {
+        for (name, value) in [("--acknowledged-max", settings.acknowledged_max), ("--connections", settings.connections)] {
             if let Some(value) = value {
                 command.args([name, &value.to_string()]);
             }

@@ -34,9 +34,9 @@ pub struct WorkerArgs {
     /// Jobs at once.
     #[arg(long)]
     pub slots: usize,
-    /// Jobs acknowledged or claimed in one statement at the most [default: Millpond's].
+    /// Jobs acknowledged in one statement at the most [default: Millpond's].
     #[arg(long)]
-    pub jobs_max: Option<usize>,
+    pub acknowledged_max: Option<usize>,
     /// Such statements under way at once [default: Millpond's].
     #[arg(long)]
     pub connections: Option<usize>,
@@ -70,7 +70,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     // Before anything is counted, because what is counted before is lost.
     let _ = telemetry::metrics_handle();
     let turns = workers::TurnSettings {
-        jobs_max: args.jobs_max.unwrap_or(settings.worker.batch_jobs_max),
+        acknowledged_max: args.acknowledged_max.unwrap_or(settings.worker.acknowledged_max),
         connections: args.connections.unwrap_or(settings.worker.turn_connections),
     };
     let options = ConnectOptions {

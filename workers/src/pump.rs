@@ -30,9 +30,9 @@ use crate::{
 /// How a pool's turns are cut.
 #[derive(Debug, Clone, Copy)]
 pub struct TurnSettings {
-    /// Jobs acknowledged or claimed in one turn at the most. A crash repeats at the most as many finished jobs as
-    /// are gathered or under way in turns; 1 acknowledges each job on its own.
-    pub jobs_max: usize,
+    /// Jobs acknowledged in one turn at the most. A crash repeats at the most as many finished jobs as are gathered or
+    /// under way in turns; 1 acknowledges each job on its own.
+    pub acknowledged_max: usize,
     /// Turns under way at once, each on a connection of its own.
     pub connections: usize,
 }
@@ -66,7 +66,7 @@ enum Drain {
 
 impl Default for TurnSettings {
     fn default() -> Self {
-        Self { jobs_max: 500, connections: 2 }
+        Self { acknowledged_max: 500, connections: 2 }
     }
 }
 
@@ -79,7 +79,9 @@ impl Drain {
     }
 }
 
-/// How long outcomes may gather while there is a backlog.
+/// Jobs claimed in one turn at the most.
+const CLAIMED_MAX: usize = 500;
+/// How long outcomes may gather while there is a backlog, and free slots for one claim.
 const GATHER: Duration = Duration::from_millis(1);
 /// A turn that takes longer than this no longer holds up the next: its connection may be dead.
 const SLOW: Duration = Duration::from_millis(10);
@@ -110,6 +112,8 @@ struct State {
     look_at: Instant,
     /// When the last turn went out.
     flown_at: Instant,
+    /// When the last one went out that claimed.
+    claimed_at: Instant,
     /// No turn before this: the database was just out of reach.
     not_before: Option<Instant>,
     shares: Shares,
@@ -130,6 +134,7 @@ impl Pump {
             backlog: false,
             look_at: Instant::now(),
             flown_at: Instant::now(),
+            claimed_at: Instant::now(),
             not_before: None,
             shares: Shares::default(),
             lane_after: Uuid::nil(),
@@ -190,7 +195,10 @@ impl Pump {
             return far.min((state.flown_at + LOST).max(Instant::now() + SLOW));
         }
         let gathered = state.gathering_since.map(|since| since + GATHER);
-        let look = (self.may_claim() && self.free(state) > 0).then_some(state.look_at);
+        let look = (self.may_claim() && self.free(state) > 0).then_some(match state.backlog {
+            true => state.look_at.min(state.claimed_at + GATHER),
+            false => state.look_at,
+        });
         let next = gathered.into_iter().chain(look).min().unwrap_or(far);
         if turns == 0 { next } else { next.max(state.flown_at + SLOW) }
     }
@@ -210,29 +218,36 @@ impl Pump {
         state.not_before = None;
         let free = self.free(state);
         let looks = self.may_claim() && free > 0 && (state.backlog || state.look_at <= now);
-        let enough = (self.slots / 2).clamp(1, self.turns.jobs_max.div_ceil(2));
+        let enough = (self.slots / 2).clamp(1, self.turns.acknowledged_max.div_ceil(2));
+        let enough_free = (self.slots / 2).clamp(1, CLAIMED_MAX / 2);
         let gathered = state.outcomes.len() >= enough
             || state.gathering_since.is_some_and(|since| !state.backlog || since + GATHER <= now);
+        // With a backlog and jobs under way, free slots wait for others, so that one claim fills them.
+        let slots_gathered =
+            !state.backlog || free >= enough_free || state.held == 0 || state.claimed_at + GATHER <= now;
         let is_due = if turns == 0 || state.flown_at + SLOW <= now {
-            // With a backlog and jobs under way, free slots wait for outcomes to come along.
-            (gathered && !state.outcomes.is_empty())
-                || (looks && (!state.backlog || free >= enough || state.held == 0))
+            (gathered && !state.outcomes.is_empty()) || (looks && slots_gathered)
         } else {
-            state.outcomes.len() >= enough || (looks && state.backlog && free >= enough)
+            state.outcomes.len() >= enough || (looks && state.backlog && free >= enough_free)
         };
         if !is_due {
             return None;
         }
         let outcomes: Vec<Acknowledgement> =
-            state.outcomes.drain(..state.outcomes.len().min(self.turns.jobs_max)).collect();
+            state.outcomes.drain(..state.outcomes.len().min(self.turns.acknowledged_max)).collect();
         state.gathering_since = (!state.outcomes.is_empty()).then_some(now);
         let process = self.incarnation.current().filter(|_| self.to_runtime.is_some());
         let count = match process {
-            Some(_) => (free + outcomes.len()).min(self.turns.jobs_max),
-            None => 0,
+            Some(_) if slots_gathered || free + outcomes.len() >= enough_free => {
+                (free + outcomes.len()).min(CLAIMED_MAX)
+            }
+            _ => 0,
         };
         state.flown_at = now;
-        state.look_at = now + self.poll.mul_f64(rand::rng().random_range(0.8..1.2));
+        if count > 0 {
+            state.claimed_at = now;
+            state.look_at = now + self.poll.mul_f64(rand::rng().random_range(0.8..1.2));
+        }
         let promised = count.saturating_sub(outcomes.len());
         state.promised += promised;
         Some(Flight {
@@ -309,9 +324,11 @@ impl Pump {
         }
         self.waker.wake_all(answer.released);
         state.lane_after = answer.lane_after;
-        // Fewer than wanted, but some: others may have held more at this moment, so one more look is due.
-        state.backlog = flight.count > 0 && answer.claimed.len() == flight.count;
         let now = Instant::now();
+        if flight.count > 0 {
+            state.backlog = answer.claimed.len() == flight.count;
+        }
+        // Fewer than wanted, but some: others may have held more at this moment, so one more look is due.
         if !state.backlog && !answer.claimed.is_empty() {
             state.look_at = now;
         }

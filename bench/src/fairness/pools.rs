@@ -98,7 +98,7 @@ async fn work(url: String, slots: usize, waker: Waker, stop: CancellationToken) 
         sweep: Duration::from_millis(settings.queue.sweep_ms),
         poll: Duration::from_millis(settings.worker.poll_ms),
         turns: workers::TurnSettings {
-            jobs_max: settings.worker.batch_jobs_max,
+            acknowledged_max: settings.worker.acknowledged_max,
             connections: settings.worker.turn_connections,
         },
         // Whatever is left is thrown away with the database.

@@ -43,7 +43,7 @@ impl Shape {
             Self::Slots(slots) => FleetSettings::slots(slots),
             Self::TwoWorkers => FleetSettings { processes: 2, ..FleetSettings::slots(500) },
             Self::OneByOne => {
-                FleetSettings { jobs_max: Some(1), connections: Some(16), ..FleetSettings::slots(100) }
+                FleetSettings { acknowledged_max: Some(1), connections: Some(16), ..FleetSettings::slots(100) }
             }
         }
     }

@@ -69,7 +69,7 @@ pub(crate) const FIELDS: &[Field] = &[
     whole("worker.concurrency_webhooks", 1, 10_000, "jobs"),
     whole("worker.concurrency_maintenance", 1, 1_000, "jobs"),
     whole("worker.poll_ms", 10, 60_000, "ms"),
-    whole("worker.batch_jobs_max", 1, 5_000, "jobs"),
+    whole("worker.acknowledged_max", 1, 5_000, "jobs"),
     whole("worker.turn_connections", 1, 64, "connections"),
     whole("worker.drain_timeout_s", 0, 3_600, "s"),
     whole("queue.lease_ms", 250, 3_600_000, "ms"),

@@ -120,8 +120,8 @@ pub struct WorkerSettings {
     pub concurrency_maintenance: usize,
     /// Longest idle wait before looking for work, before jitter.
     pub poll_ms: u64,
-    /// Jobs acknowledged or claimed in one statement at the most.
-    pub batch_jobs_max: usize,
+    /// Jobs acknowledged in one statement at the most.
+    pub acknowledged_max: usize,
     /// Statements under way at once, by queue.
     pub turn_connections: usize,
     /// Longest time running jobs may take to end on shutdown.

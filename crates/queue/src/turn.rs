@@ -139,6 +139,9 @@ pub async fn turn(conn: &mut Connection, turn: &Turn<'_>) -> Result<TurnAnswer, 
         }
     }
     let endings = Endings::of(&endings);
+    if turn.count_max == 0 && rests.ids.is_empty() {
+        return acknowledge(conn, turn, &endings).await;
+    }
     let (from, to) = lanes_of(turn.queue);
     let (shares, passes) = turn.shares.ahead();
     let rows = sqlx::query_file!(
@@ -206,6 +209,39 @@ pub async fn turn(conn: &mut Connection, turn: &Turn<'_>) -> Result<TurnAnswer, 
         });
     }
     Ok(answer)
+}
+
+/// A turn that only ends jobs.
+async fn acknowledge(
+    conn: &mut Connection,
+    turn: &Turn<'_>,
+    endings: &Endings<'_>,
+) -> Result<TurnAnswer, Error> {
+    let row = sqlx::query!(
+        r#"select refused as "refused!", ended as "ended!", released as "released!"
+           from job_acknowledge(
+               $1::uuid[], $2::uuid[], $3::text[]::tid[], $4::integer[], $5::text[], $6::text[], $7::jsonb[],
+               $8::jsonb[], $9::uuid[]
+           )"#,
+        &endings.tenants,
+        &endings.ids,
+        &endings.rows as &[Option<RowId>],
+        &endings.tokens as &[Option<i32>],
+        &endings.ends as &[&str],
+        &endings.results as &[Option<String>],
+        &endings.failures as &[Option<Value>],
+        &endings.entries as &[Option<&Value>],
+        &endings.subjects as &[Option<Uuid>],
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(TurnAnswer {
+        refused: row.refused.into_iter().map(JobId::from_uuid).collect(),
+        released: queues(&row.released),
+        ended: usize::try_from(row.ended).unwrap_or_default(),
+        lane_after: turn.lane_after,
+        ..TurnAnswer::default()
+    })
 }
 
 /// The longest delay that is stored, ten years: what somebody asked for beyond it is more than a clock can count.

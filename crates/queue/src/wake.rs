@@ -127,7 +127,9 @@ impl Waker {
             return;
         }
         let told = sqlx::query!(
-            "select pg_notify($1, payload) from unnest($2::text[]) as payload",
+            // Nobody needs a signal to outlive the server: it does not wait for the disk.
+            r#"select pg_notify($1, payload), set_config('synchronous_commit', 'off', true) as "lasts"
+               from unnest($2::text[]) as payload"#,
             CHANNEL,
             &payloads as &[&str],
         )

@@ -207,7 +207,7 @@ fn worker_settings(settings: &Settings, queues: &[Queue]) -> workers::Settings {
         sweep: Duration::from_millis(settings.queue.sweep_ms),
         poll: Duration::from_millis(settings.worker.poll_ms),
         turns: workers::TurnSettings {
-            jobs_max: settings.worker.batch_jobs_max,
+            acknowledged_max: settings.worker.acknowledged_max,
             connections: settings.worker.turn_connections,
         },
         drain_timeout: Duration::from_secs(settings.worker.drain_timeout_s),

@@ -61,6 +61,81 @@ language sql immutable as $$
     select (left(lane::text, 18) || '-ffff-ffffffffffff')::uuid
 $$;
 
+-- The first ready job of the next lane after one, up to and with another, without those that were to run before
+-- `p_since`. In lanes and priorities that are named by `k_lanes` and `k_priorities`, sorted, it goes to that time at once.
+-- Elsewhere it passes what is older, and what is gone, one by one: so whoever names the lanes in which jobs were before
+-- finds new ones in no time, whatever the index has to keep. Only `job_turn` calls it, under its settings.
+create function job_next_head(
+    p_after uuid, p_last uuid, p_since timestamptz, k_lanes uuid[], k_priorities smallint[],
+    out lane uuid, out share_id uuid, out kind text, out key text, out priority smallint, out run_at timestamptz,
+    out id uuid
+)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    v_after uuid := p_after;
+begin
+    if cardinality(k_lanes) > 0 then
+        -- Of each, in their order: the lanes before it, what is more urgent in its lane, itself, and what is less urgent.
+        select f.* into lane, share_id, kind, key, priority, run_at, id
+        from (
+            select k.lane, k.priority,
+                coalesce(lag(k.lane) over w, p_after) as lane_before,
+                case when lag(k.lane) over w = k.lane then lag(k.priority) over w else -32769 end as priority_before,
+                lag(k.lane) over w is distinct from k.lane as is_first,
+                lead(k.lane) over w is distinct from k.lane as is_last
+            from unnest(k_lanes, k_priorities) as k (lane, priority)
+            where k.lane > p_after and k.lane <= p_last
+            window w as (order by k.lane, k.priority)
+        ) as k
+        cross join lateral (
+            (
+                select j.lane, j.share_id, j.kind, j.key, j.priority, j.run_at, j.id from jobs j
+                where k.is_first and j.state = 'ready' and j.lane > k.lane_before and j.lane < k.lane
+                  and j.run_at >= p_since
+                order by j.lane, j.priority, j.run_at, j.id limit 1
+            )
+            union all
+            (
+                select j.lane, j.share_id, j.kind, j.key, j.priority, j.run_at, j.id from jobs j
+                where j.state = 'ready' and j.lane = k.lane and j.priority > k.priority_before
+                  and j.priority < k.priority and j.run_at >= p_since
+                order by j.priority, j.run_at, j.id limit 1
+            )
+            union all
+            (
+                select j.lane, j.share_id, j.kind, j.key, j.priority, j.run_at, j.id from jobs j
+                where j.state = 'ready' and j.lane = k.lane and j.priority = k.priority and j.run_at >= p_since
+                order by j.run_at, j.id limit 1
+            )
+            union all
+            (
+                select j.lane, j.share_id, j.kind, j.key, j.priority, j.run_at, j.id from jobs j
+                where k.is_last and j.state = 'ready' and j.lane = k.lane and j.priority > k.priority
+                  and j.run_at >= p_since
+                order by j.priority, j.run_at, j.id limit 1
+            )
+            limit 1
+        ) as f
+        limit 1;
+        if found then
+            return;
+        end if;
+        v_after := coalesce(
+            (select k.lane from unnest(k_lanes) as k (lane) where k.lane > p_after and k.lane <= p_last order by 1 desc limit 1),
+            p_after
+        );
+    end if;
+    select j.lane, j.share_id, j.kind, j.key, j.priority, j.run_at, j.id
+    into lane, share_id, kind, key, priority, run_at, id
+    from jobs j
+    where j.state = 'ready' and j.lane > v_after and j.lane <= p_last and j.run_at >= p_since
+    order by j.lane, j.priority, j.run_at, j.id
+    limit 1;
+end
+$$;
+
 -- Chooses and locks up to `p_count` ready jobs of a queue in which more than one lane has any: first how many of each
 -- share, then its most urgent ones. Shares are looked at in a circle that begins after that of `p_lane_after`, 256 at
 -- the most; of a share that has more lanes than can be looked at, a stretch that begins anywhere. Only `job_turn`
@@ -70,7 +145,7 @@ $$;
 -- and when the oldest of the lanes' first jobs was to run; null when not all lanes were seen.
 create function job_pick(
     p_process uuid, p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_since timestamptz, p_count integer,
-    p_shares uuid[], p_passes double precision[], p_controlled boolean,
+    p_shares uuid[], p_passes double precision[], k_lanes uuid[], k_priorities smallint[], p_controlled boolean,
     out tids tid[], out lane_after uuid, out again boolean, out clears_at timestamptz, out oldest timestamptz
 )
 language plpgsql
@@ -113,18 +188,18 @@ begin
     tids := '{}';
     with recursive walk as (
         (
-            select f.lane, f.share_id, f.kind, f.key, f.priority, f.run_at, f.id, f.wrapped, 1 as owner, 1 as nth, 1 as n
+            select f.*, 1 as owner, 1 as nth, 1 as n
             from (
                 (
-                    select lane, share_id, kind, key, priority, run_at, id, false as wrapped from jobs
-                    where state = 'ready' and lane > v_stop and lane < p_lane_to and run_at >= p_since
-                    order by lane, priority, run_at, id limit 1
+                    select h.*, false as wrapped
+                    from job_next_head(v_stop, p_lane_to, p_since, k_lanes, k_priorities) as h
+                    where h.lane is not null
                 )
                 union all
                 (
-                    select lane, share_id, kind, key, priority, run_at, id, true from jobs
-                    where state = 'ready' and lane >= p_lane_from and lane <= v_stop and run_at >= p_since
-                    order by lane, priority, run_at, id limit 1
+                    select h.*, true
+                    from job_next_head(p_lane_from, v_stop, p_since, k_lanes, k_priorities) as h
+                    where h.lane is not null
                 )
                 limit 1
             ) as f
@@ -139,17 +214,17 @@ begin
         ) as b
         cross join lateral (
             (
-                select lane, share_id, kind, key, priority, run_at, id, false as wrapped from jobs
-                where not w.wrapped and state = 'ready' and lane > b.after and lane < p_lane_to
-                  and run_at >= p_since
-                order by lane, priority, run_at, id limit 1
+                select h.*, false as wrapped
+                from job_next_head(b.after, p_lane_to, p_since, k_lanes, k_priorities) as h
+                where not w.wrapped and h.lane is not null
             )
             union all
             (
-                select lane, share_id, kind, key, priority, run_at, id, true from jobs
-                where state = 'ready' and lane > case when w.wrapped then b.after else p_lane_from end
-                  and lane <= v_stop and run_at >= p_since
-                order by lane, priority, run_at, id limit 1
+                select h.*, true
+                from job_next_head(
+                    case when w.wrapped then b.after else p_lane_from end, v_stop, p_since, k_lanes, k_priorities
+                ) as h
+                where h.lane is not null
             )
             limit 1
         ) as next

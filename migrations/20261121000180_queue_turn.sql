@@ -35,10 +35,10 @@ $$;
 --
 -- `p_since`: jobs that were to run before are known to be gone, so they need not be looked for; null looks at all. While
 -- somebody keeps an old transaction open, the index keeps every job that was ever ready since, and walking past those
--- that are gone would take longer with every job.
+-- that are gone would take longer with every job. `k_lanes` and `k_priorities`: see `job_next_head`.
 create function job_turn(
     p_process uuid, p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_since timestamptz,
-    p_count integer, p_shares uuid[], p_passes double precision[],
+    p_count integer, p_shares uuid[], p_passes double precision[], k_lanes uuid[], k_priorities smallint[],
     e_tenants uuid[], e_ids uuid[], e_tids tid[], e_tokens integer[], e_ends text[], e_results text[], e_failures jsonb[],
     e_entries jsonb[], e_subjects uuid[],
     b_tenants uuid[], b_ids uuid[], b_tokens integer[], b_parks boolean[], b_delays_ms bigint[],
@@ -46,8 +46,8 @@ create function job_turn(
 ) returns table (
     refused uuid[], ended integer, released text[], due_ms bigint, again boolean, since timestamptz,
     tenant_id uuid, id uuid, tid tid, lease_token integer, kind text, attempt smallint, attempts_max smallint, args json,
-    request_id text, traceparent text, cancel_requested boolean, lane uuid, share_id uuid, weight smallint,
-    deadline_ms bigint
+    request_id text, traceparent text, cancel_requested boolean, lane uuid, priority smallint, share_id uuid,
+    weight smallint, deadline_ms bigint
 )
 language plpgsql
 -- A job's row may be locked by a transaction of its handler that nobody can end, on a connection that fell silent: the
@@ -115,15 +115,10 @@ begin
         -- The last turn met several lanes: so will this one.
         v_several := p_lane_after > p_lane_from;
         if not v_several then
-            select lane, share_id, kind, key, priority, run_at, id into v_first from jobs
-            where state = 'ready' and lane >= p_lane_from and lane < p_lane_to and run_at >= v_since
-            order by lane, priority, run_at, id
-            limit 1;
-            v_alone := found;
-            v_several := v_alone and exists (
-                select from jobs
-                where state = 'ready' and lane > v_first.lane and lane < p_lane_to and run_at >= v_since
-            );
+            v_first := job_next_head(p_lane_from, p_lane_to, v_since, k_lanes, k_priorities);
+            v_alone := v_first.lane is not null;
+            v_several := v_alone
+                and (job_next_head(v_first.lane, p_lane_to, v_since, k_lanes, k_priorities)).lane is not null;
             v_alone := v_alone and not v_several;
         end if;
         if not v_alone and not v_several then
@@ -156,8 +151,8 @@ begin
             select p.tids, p.lane_after, p.again, p.oldest, least(v_due, p.clears_at)
             into v_tids, v_lane_after, v_again, v_oldest, v_due
             from job_pick(
-                p_process, p_queue, p_lane_from, p_lane_to, p_lane_after, v_since, p_count, p_shares, p_passes,
-                v_controlled
+                p_process, p_queue, p_lane_from, p_lane_to, p_lane_after, v_since, p_count, p_shares, p_passes, k_lanes,
+                k_priorities, v_controlled
             ) as p;
         end if;
     end if;
@@ -174,7 +169,7 @@ begin
         -- it is to run before others see it: some time is left for that.
         case when v_oldest is not null and p_since is null then least(v_oldest, now() - interval '1 second') end,
         null::uuid, null::uuid, null::tid, null::integer, null::text, null::smallint, null::smallint, null::json,
-        null::text, null::text, null::boolean, v_lane_after, null::uuid, null::smallint, null::bigint;
+        null::text, null::text, null::boolean, v_lane_after, null::smallint, null::uuid, null::smallint, null::bigint;
     if cardinality(v_tids) > 0 then
         if exists (select from job_unique_keys where until_started) then
             delete from job_unique_keys k
@@ -194,7 +189,7 @@ begin
         returning
             null::uuid[], null::integer, null::text[], null::bigint, null::boolean, null::timestamptz,
             j.tenant_id, j.id, j.ctid, j.lease_token, j.kind, j.attempt, j.attempts_max, j.args, j.request_id,
-            j.traceparent, j.cancel_requested, j.lane, j.share_id,
+            j.traceparent, j.cancel_requested, j.lane, j.priority, j.share_id,
             coalesce(
                 case when v_alone then v_weight
                     else (select t.weight from job_tenants t where t.tenant_id = j.share_id) end,

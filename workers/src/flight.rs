@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use db::{Connection, Pool};
 use queue::{
-    Acknowledgement, End, Error, INTERNAL_ERROR, JobError, LeaseKey, Queue, Settlement, Shares, Turn,
+    Acknowledgement, End, Error, INTERNAL_ERROR, JobError, KnownLanes, LeaseKey, Queue, Settlement, Shares, Turn,
     TurnAnswer,
 };
 use tokio::time::{Instant, timeout};
@@ -31,6 +31,7 @@ pub(crate) struct Flight {
     pub(crate) shares: Shares,
     pub(crate) lane_after: Uuid,
     pub(crate) since: Option<DateTime<Utc>>,
+    pub(crate) lanes: KnownLanes,
     pub(crate) outcomes: Vec<Acknowledgement>,
 }
 
@@ -139,6 +140,7 @@ impl Flight {
             shares: &self.shares,
             lane_after: self.lane_after,
             since: self.since,
+            lanes: &self.lanes,
             acknowledgements: &self.outcomes,
         };
         let mut connection = connections.take().await?;
@@ -219,6 +221,7 @@ impl Flight {
             shares: Shares::default(),
             lane_after: self.lane_after,
             since: None,
+            lanes: KnownLanes::default(),
             outcomes: vec![one],
         }
     }

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream::FuturesUnordered};
 use jobs::Entry;
 use kernel::ids::TenantId;
-use queue::{Acknowledgement, Claimed, Queue, Shares, Waker};
+use queue::{Acknowledgement, Claimed, KnownLanes, Queue, Shares, Waker};
 use rand::RngExt;
 use tokio::{
     sync::mpsc,
@@ -95,6 +95,8 @@ const LOOK_AT_ALL_EVERY: Duration = Duration::from_millis(500);
 /// The part of a pool's time that such looks may take, which is long where an old transaction keeps what is gone: one in
 /// so many.
 const LOOK_AT_ALL_SHARE: u32 = 20;
+/// Such a look takes longer than this only where much is kept that is gone: others then go by the lanes that are known.
+const LONG_LOOK: Duration = Duration::from_millis(5);
 
 /// What a pool knows between turns.
 struct State {
@@ -121,6 +123,8 @@ struct State {
     /// Older jobs are known to be gone, until all are looked at again.
     since: Option<DateTime<Utc>>,
     look_at_all_at: Instant,
+    look_at_all_is_long: bool,
+    lanes: KnownLanes,
     drain: Drain,
 }
 
@@ -140,6 +144,8 @@ impl Pump {
             lane_after: Uuid::nil(),
             since: None,
             look_at_all_at: Instant::now(),
+            look_at_all_is_long: false,
+            lanes: KnownLanes::default(),
             drain: Drain::No,
         };
         let mut turns = FuturesUnordered::new();
@@ -259,6 +265,7 @@ impl Pump {
             shares: state.shares.clone(),
             lane_after: state.lane_after,
             since: state.since.filter(|_| now < state.look_at_all_at),
+            lanes: if state.look_at_all_is_long { state.lanes.clone() } else { KnownLanes::default() },
             outcomes,
         })
     }
@@ -339,8 +346,10 @@ impl Pump {
             state.look_at = state.look_at.min(now + due);
         }
         if flight.count > 0 && flight.since.is_none() {
+            let took = flight.began_at.elapsed();
             state.since = answer.since;
-            state.look_at_all_at = now + LOOK_AT_ALL_EVERY.max(flight.began_at.elapsed() * LOOK_AT_ALL_SHARE);
+            state.look_at_all_at = now + LOOK_AT_ALL_EVERY.max(took * LOOK_AT_ALL_SHARE);
+            state.look_at_all_is_long = took > LONG_LOOK;
         } else if flight.count > 0 && !state.backlog {
             // Nothing more among the younger ones.
             state.look_at = state.look_at.min(state.look_at_all_at);
@@ -357,6 +366,7 @@ impl Pump {
         let mut charges: HashMap<TenantId, (i16, u32)> = HashMap::new();
         for job in &claimed {
             charges.entry(job.share).or_insert((job.weight, 0)).1 += 1;
+            state.lanes.met(job.lane, job.priority);
         }
         state.shares.charge(charges.into_iter().map(|(share, (weight, jobs))| (share, weight, jobs)));
         self.running.expect(&claimed, &self.to_pump);

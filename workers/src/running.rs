@@ -233,6 +233,8 @@ mod tests {
             cancel_requested: false,
             share: TenantId::SYSTEM,
             weight: 1,
+            lane: uuid::Uuid::nil(),
+            priority: 0,
             deadline: None,
         }
     }

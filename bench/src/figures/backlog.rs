@@ -4,7 +4,7 @@
 //! fresh (analyzed as it stands), stale (analyzed when the queue held a thousand jobs) or none. Nobody vacuums or
 //! analyzes meanwhile. Without a backlog each claim finds the fifty jobs that were stored just before it.
 
-use queue::{Acknowledgement, End, NewJob, ProcessInfo, Queue, Settlement, Shares, Turn};
+use queue::{Acknowledgement, End, KnownLanes, NewJob, ProcessInfo, Queue, Settlement, Shares, Turn};
 use sqlx::raw_sql;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -108,6 +108,7 @@ async fn claim_p99_ms(bench: &Bench<'_>, has_backlog: bool) -> anyhow::Result<f6
             shares: &shares,
             lane_after,
             since: None,
+            lanes: &KnownLanes::default(),
             acknowledgements: &acknowledgements,
         };
         let began = Instant::now();

@@ -4,6 +4,8 @@
 //! A share's lanes stand side by side, so that a claim can go from one share to the next however many lanes the first
 //! has: whoever has a million keys hides nobody.
 
+use std::collections::BTreeSet;
+
 use kernel::ids::TenantId;
 use uuid::Uuid;
 
@@ -36,6 +38,34 @@ pub(crate) fn lanes_of(queue: Queue) -> (Uuid, Uuid) {
         Uuid::from_bytes(bytes)
     };
     (at(number(queue)), at(number(queue) + 1))
+}
+
+/// The lanes and priorities in which jobs were claimed lately. While somebody keeps an old transaction open, the index
+/// keeps all that were: who names these walks past none of them. Naming too few or too many changes what a claim costs,
+/// never what it finds.
+#[derive(Debug, Clone, Default)]
+pub struct KnownLanes(BTreeSet<(Uuid, i16)>);
+
+/// Each costs a claim two probes of the index.
+const KNOWN_LANES_MAX: usize = 64;
+
+impl KnownLanes {
+    /// Jobs of that priority were in that lane.
+    pub fn met(&mut self, lane: Uuid, priority: i16) {
+        if self.0.contains(&(lane, priority)) {
+            return;
+        }
+        if self.0.len() >= KNOWN_LANES_MAX {
+            // Which of them still matter shows itself soon.
+            self.0.clear();
+        }
+        self.0.insert((lane, priority));
+    }
+
+    /// Sorted, turned on their side, as the statement takes them.
+    pub(crate) fn columns(&self) -> (Vec<Uuid>, Vec<i16>) {
+        self.0.iter().copied().unzip()
+    }
 }
 
 /// Stored with every job, so a queue's number never changes.

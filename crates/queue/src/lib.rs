@@ -56,6 +56,7 @@ pub use error::Error;
 pub use estimate::usual_duration;
 pub use fair_share::Shares;
 pub use job::{Job, LimitUse, Marked, Policy, Queue, UnknownQueue};
+pub use lane::KnownLanes;
 pub use leader::{Term, lead, lease_of_leader, resign};
 pub use lease::{JobTx, Lease};
 pub use maintenance::{Swept, TAKEN_BACK_MAX, expire, sweep, unpark};

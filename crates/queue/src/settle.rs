@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    Backoff, Claimed, End, Error, JobError, LeaseKey, Queue, RowId, Shares, Turn, TurnAnswer,
+    Backoff, Claimed, End, Error, JobError, KnownLanes, LeaseKey, Queue, RowId, Shares, Turn, TurnAnswer,
     end::history_entry, turn,
 };
 
@@ -97,9 +97,9 @@ async fn alone(
     acknowledgements: &[Acknowledgement],
 ) -> Result<TurnAnswer, Error> {
     let shares = Shares::default();
-    let lane_after = Uuid::nil();
+    let (lane_after, lanes) = (Uuid::nil(), KnownLanes::default());
     let mut conn = pool.acquire().await?;
     let turn_of =
-        Turn { process, queue, count_max, shares: &shares, lane_after, since: None, acknowledgements };
+        Turn { process, queue, count_max, shares: &shares, lane_after, since: None, lanes: &lanes, acknowledgements };
     turn(&mut conn, &turn_of).await
 }

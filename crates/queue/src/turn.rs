@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     Acknowledgement, Error, Queue, RowId, Settlement, Shares,
     end::{Ending, Endings},
-    lane::lanes_of,
+    lane::{KnownLanes, lanes_of},
     read::trace_of,
 };
 
@@ -50,6 +50,10 @@ pub struct Claimed {
     pub share: TenantId,
     /// That share's weight.
     pub weight: i16,
+    /// Where it stood among the ready jobs of its queue.
+    pub lane: Uuid,
+    /// Its priority.
+    pub priority: i16,
     /// How long until its deadline; zero when that has passed.
     pub deadline: Option<Duration>,
 }
@@ -92,6 +96,8 @@ pub struct Turn<'a> {
     pub lane_after: Uuid,
     /// Jobs that were to run before are not looked for: [`TurnAnswer::since`] of a moment ago. `None`: all are.
     pub since: Option<DateTime<Utc>>,
+    /// Where jobs were before, if that is to be used: see [`KnownLanes`].
+    pub lanes: &'a KnownLanes,
     /// What jobs came to.
     pub acknowledgements: &'a [Acknowledgement],
 }
@@ -144,6 +150,7 @@ pub async fn turn(conn: &mut Connection, turn: &Turn<'_>) -> Result<TurnAnswer, 
     }
     let (from, to) = lanes_of(turn.queue);
     let (shares, passes) = turn.shares.ahead();
+    let (known_lanes, known_priorities) = turn.lanes.columns();
     let rows = sqlx::query_file!(
         "src/turn.sql",
         turn.process,
@@ -171,6 +178,8 @@ pub async fn turn(conn: &mut Connection, turn: &Turn<'_>) -> Result<TurnAnswer, 
         &rests.delays_ms,
         &rests.used,
         &rests.entries as &[Option<&Value>],
+        &known_lanes,
+        &known_priorities,
     )
     .fetch_all(conn)
     .await?;
@@ -205,6 +214,8 @@ pub async fn turn(conn: &mut Connection, turn: &Turn<'_>) -> Result<TurnAnswer, 
             cancel_requested: row.cancel_requested.unwrap_or_default(),
             share: TenantId::from_uuid(row.share_id.unwrap_or(tenant)),
             weight: row.weight.unwrap_or(1),
+            lane: row.lane.unwrap_or_default(),
+            priority: row.priority.unwrap_or_default(),
             deadline: row.deadline_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default())),
         });
     }

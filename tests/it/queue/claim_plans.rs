@@ -2,7 +2,7 @@
 //! when the tables were empty or held something else, each reads a bounded number of rows of tables that hold tens of
 //! thousands.
 
-use queue::{Shares, TurnAnswer};
+use queue::{KnownLanes, Shares, TurnAnswer};
 
 use super::{
     kinds::{Impatient, Urgent},
@@ -73,6 +73,7 @@ impl Reader {
             shares: &Shares::default(),
             lane_after: Uuid::nil(),
             since: None,
+            lanes: &KnownLanes::default(),
             acknowledgements,
         };
         queue::turn(&mut conn, &turn).await.unwrap()

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use futures::future::join_all;
 use partners::{NewPartner, SubscriptionTier};
 use queue::{
-    Shares, TenantShare, Turn,
+    KnownLanes, Shares, TenantShare, Turn,
     fair_share::{ShareState, allocate},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -49,6 +49,7 @@ impl Claimer {
             shares: &self.shares,
             lane_after: self.lane_after,
             since: None,
+            lanes: &KnownLanes::default(),
             acknowledgements: &self.held,
         };
         let answer = queue::turn(&mut conn, &turn).await.unwrap();

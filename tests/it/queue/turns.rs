@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use db::Pool;
-use queue::{Acknowledgement, End, Shares, Turn, TurnAnswer};
+use queue::{Acknowledgement, End, KnownLanes, Shares, Turn, TurnAnswer};
 
 use super::kinds::KINDS;
 use super::*;
@@ -19,6 +19,7 @@ async fn turn(pool: &Pool, process: Uuid, count_max: usize, outcomes: &[Acknowle
         shares: &Shares::default(),
         lane_after: Uuid::nil(),
         since: None,
+        lanes: &KnownLanes::default(),
         acknowledgements: outcomes,
     };
     queue::turn(&mut conn, &turn).await.unwrap()
@@ -152,6 +153,7 @@ async fn a_look_says_since_when_the_next_ones_need_to_look() {
             shares: &Shares::default(),
             lane_after: Uuid::nil(),
             since,
+            lanes: &KnownLanes::default(),
             acknowledgements: &[],
         };
         queue::turn(&mut conn, &turn).await.unwrap()
@@ -216,4 +218,56 @@ async fn a_job_that_was_to_run_long_before_it_was_seen_does_not_wait_for_the_nex
     waker.wake(Queue::Enrich);
     eventually("the late job has ended", async || ended(late).await).await;
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn lanes_in_which_jobs_were_before_change_nothing_of_what_is_found_or_when() {
+    let db = TestDb::new().await;
+    let process = process(db.pool()).await;
+    let mut conn = db.pool().acquire().await.unwrap();
+    let tenants: Vec<_> = (0..5).map(|_| TenantId::from_uuid(kernel::ids::PartnerId::new().uuid())).collect();
+    let store = async |conn: &mut db::Connection, tenant: TenantId, priorities: &[i16]| {
+        let jobs = priorities.iter().map(|priority| plain().tenant(tenant).priority(*priority)).collect();
+        queue::enqueue_many(conn, jobs).await.unwrap().into_iter().map(|job| job.id()).collect::<Vec<_>>()
+    };
+    let look = async |conn: &mut db::Connection, lanes: &KnownLanes, since, count_max| {
+        let shares = Shares::default();
+        let (queue, lane_after) = (Queue::Enrich, Uuid::nil());
+        let turn =
+            Turn { process, queue, count_max, shares: &shares, lane_after, since, lanes, acknowledgements: &[] };
+        queue::turn(conn, &turn).await.unwrap()
+    };
+    for tenant in &tenants[1..4] {
+        store(&mut conn, *tenant, &[0, 7]).await;
+    }
+    let mut lanes = KnownLanes::default();
+    for job in look(&mut conn, &lanes, None, 100).await.claimed {
+        lanes.met(job.lane, job.priority);
+    }
+    // A lane that is empty for good.
+    lanes.met(Uuid::from_u128(1 << 120 | 1), 0);
+    let since = look(&mut conn, &lanes, None, 100).await.since;
+    assert!(since.is_some());
+
+    // Of the first tenant of those that are known: more urgent, known, between, known, less urgent.
+    let one = store(&mut conn, tenants[1], &[9, 3, 7, -4, 0]).await;
+    let mut found = Vec::new();
+    for _ in 0..6 {
+        found.extend(look(&mut conn, &lanes, since, 1).await.claimed.iter().map(|job| job.lease.job));
+    }
+    assert_eq!(found, [3, 4, 1, 2, 0].map(|nth: usize| one[nth]), "the most urgent first");
+
+    // Of all, two of which are new.
+    let mut all = Vec::new();
+    for tenant in &tenants {
+        all.extend(store(&mut conn, *tenant, &[-1, 7, 8]).await);
+    }
+    let claimed = look(&mut conn, &lanes, since, 10).await.claimed;
+    let tenants_served: std::collections::BTreeSet<_> = claimed.iter().map(|job| job.lease.tenant).collect();
+    assert_eq!((claimed.len(), tenants_served.len()), (10, 5), "each share has its turn");
+    let rest = look(&mut conn, &lanes, since, 10).await.claimed;
+    let mut found: Vec<_> = claimed.iter().chain(&rest).map(|job| job.lease.job).collect();
+    found.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(found, all);
 }

@@ -29,8 +29,8 @@ $$;
 -- when it may have some at the earliest as far as that is known. Claimed jobs that have not drawn yet have their place in
 -- it: they would only wait for each other in slots that others could use. So of a rate a process claims no more than are
 -- drawn in a tenth of a second at its average, or 4: when a window opens, its jobs do not take the slots of all workers at
--- once, few die with a worker, and those of a dead one do not hold up the others. Of a concurrency limit half as many more
--- are claimed as there are, so that none stays empty while the next job is fetched.
+-- once, few die with a worker, and those of a dead one do not hold up the others. Of a concurrency limit it claims its part
+-- of what there is, so that it has a job at hand whenever it is done with a slot.
 create function job_limit_room(
     p_name text, p_key text, p_process uuid, out room bigint, out clears_at timestamptz
 )
@@ -45,7 +45,7 @@ declare
     v_began timestamptz;
     v_used bigint := 0;
     v_claimed bigint;
-    v_held bigint;
+    v_claimed_max bigint;
 begin
     select * into v_limit from job_limits l where l.name = p_name;
     if not found then
@@ -63,24 +63,19 @@ begin
     end if;
     if v_limit.shape = 'budget' then
         room := greatest(v_limit.max - v_used, 0);
-    elsif v_limit.shape = 'rate' and v_limit.max > v_used then
+    elsif v_limit.max > v_used then
         select count(*) into v_claimed from job_limit_reservations r
         where r.name = p_name and r.key = p_key and r.process_id = p_process;
-        room := greatest(
-            least(v_limit.max - v_used, greatest(v_limit.max * 100 / v_limit.window_ms, 4)) - v_claimed, 0
-        );
-        if room = 0 and v_limit.max - v_used > v_claimed then
-            -- Once those have drawn.
-            clears_at := v_now + interval '20 milliseconds';
+        if v_limit.shape = 'rate' then
+            v_claimed_max := least(v_limit.max - v_used, greatest(v_limit.max * 100 / v_limit.window_ms, 4));
+        else
+            v_claimed_max := v_limit.max / greatest((select count(*) from worker_processes), 1) + 1;
         end if;
-    elsif v_limit.shape = 'concurrency' and v_limit.max > 0 then
-        select count(*) into v_claimed from job_limit_reservations r
-        where r.name = p_name and r.key = p_key
-          and r.process_id = any(array(select id from worker_processes));
-        select count(*) into v_held from job_limit_holds h
-        where h.name = p_name and h.key = p_key
-          and h.process_id = any(array(select id from worker_processes));
-        room := greatest(v_limit.max + v_limit.max / 2 + 1 - v_claimed - v_held, 0);
+        room := greatest(v_claimed_max - v_claimed, 0);
+        if room = 0 then
+            -- Once those have drawn.
+            clears_at := v_now + interval '50 milliseconds';
+        end if;
     end if;
 end
 $$;
@@ -260,12 +255,12 @@ begin
 end
 $$;
 
--- How long until the given buckets may all give a permit (0: now), which of them takes longest, and within how long a
--- permit given now must be used. None is given at the edges of a window, so that a call counts there in the window it
+-- How long until the given buckets may all give a permit (0: now), which of them takes longest, within how long a
+-- permit given now must be used, and whether it takes the last slot. None is given at the edges of a window, so that a call counts there in the window it
 -- was counted in here.
 create function job_draw_wait(
-    p_names text[], p_keys text[], p_tenant uuid, p_job uuid, p_token integer,
-    out wait_ms bigint, out blocked_by text, out use_within_ms bigint
+    p_process uuid, p_names text[], p_keys text[], p_tenant uuid, p_job uuid, p_token integer,
+    out wait_ms bigint, out blocked_by text, out use_within_ms bigint, out last_slot boolean
 )
 language plpgsql
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -281,20 +276,22 @@ declare
 begin
     wait_ms := 0;
     use_within_ms := 1000;
+    last_slot := false;
     for v_one in
         select l.*, w.began, w.ends, b.used, b.window_start, b.blocked_until,
             r.window_start as reserved_in, r.cost as reserved,
-            case when l.shape = 'concurrency' then (
-                select count(*) from job_limit_holds h
-                where h.name = l.name and h.key = i.key
-                  and h.process_id = any(array(select id from worker_processes))
-            ) end as held
+            h.held, h.holds
         from unnest(p_names, p_keys) as i (name, key)
         join job_limits l on l.name = i.name
         cross join lateral job_limit_window(l, v_now) as w
         left join job_limit_buckets b on b.name = i.name and b.key = i.key
         left join job_limit_reservations r
             on r.tenant_id = p_tenant and r.job_id = p_job and r.lease_token = p_token and r.name = i.name
+        cross join lateral (
+            select count(*) as held, bool_or(h.process_id = p_process) as holds from job_limit_holds h
+            where l.shape = 'concurrency' and h.name = l.name and h.key = i.key
+              and h.process_id = any(array(select id from worker_processes))
+        ) as h
     loop
         v_until := v_one.blocked_until;
         v_used := case when v_one.window_start >= v_one.began then v_one.used else 0 end;
@@ -309,8 +306,12 @@ begin
                 use_within_ms, extract(epoch from v_one.ends - v_guard / 2 - v_now) * 1000
             );
         elsif v_one.shape = 'concurrency' then
+            last_slot := last_slot or v_one.held + 1 >= v_one.max;
             if v_one.held >= v_one.max then
-                v_until := greatest(v_until, v_now + interval '10 milliseconds');
+                -- Who has slots knows when it is done with one, and looks then.
+                v_until := greatest(
+                    v_until, v_now + case when v_one.holds then 40 else 10 end * interval '1 millisecond'
+                );
             end if;
         elsif v_one.reserved_in < v_one.began then
             -- Reserved before the period turned: what it spends, it spends in this one.
@@ -336,7 +337,7 @@ create function job_draw(
     p_process uuid, p_tenant uuid, p_job uuid, p_token integer, p_names text[], p_keys text[], p_holds uuid[],
     p_returned uuid[],
     out granted boolean, out standing boolean, out wait_ms bigint, out blocked_by text, out use_within_ms bigint,
-    out held uuid[]
+    out last_slot boolean, out held uuid[]
 )
 language plpgsql
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -360,8 +361,9 @@ begin
         if not standing then
             return;
         end if;
-        select w.wait_ms, w.blocked_by, w.use_within_ms into wait_ms, blocked_by, use_within_ms
-        from job_draw_wait(p_names, p_keys, p_tenant, p_job, p_token) as w;
+        select w.wait_ms, w.blocked_by, w.use_within_ms, w.last_slot
+        into wait_ms, blocked_by, use_within_ms, last_slot
+        from job_draw_wait(p_process, p_names, p_keys, p_tenant, p_job, p_token) as w;
         if wait_ms > 0 then
             return;
         end if;

@@ -142,11 +142,12 @@ $$;
 -- calls it, under its settings.
 --
 -- Answers the jobs, where the next look begins, whether to look again at once, when a limit that holds jobs back clears,
--- and when the oldest of the lanes' first jobs was to run; null when not all lanes were seen.
+-- whether nothing else does, and when the oldest of the lanes' first jobs was to run; null when not all lanes were seen.
 create function job_pick(
     p_process uuid, p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_since timestamptz, p_count integer,
     p_shares uuid[], p_passes double precision[], k_lanes uuid[], k_priorities smallint[], p_controlled boolean,
-    out tids tid[], out lane_after uuid, out again boolean, out clears_at timestamptz, out oldest timestamptz
+    out tids tid[], out lane_after uuid, out again boolean, out clears_at timestamptz, out only_limits boolean,
+    out oldest timestamptz
 )
 language plpgsql
 as $$
@@ -164,7 +165,8 @@ declare
     v_last integer := 0;
     v_given record;
     v_lane record;
-    -- Of lanes: where, whose (position among the shares), which of the share's, and how they stand.
+    -- Of lanes: where, whose (position among the shares), which of the share's, and how they stand: bounded are those
+    -- that pauses, caps or limits may hold back.
     l_lanes uuid[];
     l_owners integer[];
     l_nths integer[];
@@ -174,7 +176,7 @@ declare
     h_priorities smallint[];
     h_run_ats timestamptz[];
     h_ids uuid[];
-    l_capped boolean[];
+    l_bounded boolean[];
     l_rooms integer[];
     l_spent boolean[];
     l_taken integer[];
@@ -316,14 +318,15 @@ begin
         from lanes;
     end if;
 
-    -- Jobs of capped lanes are counted one lane after the other, since caps reach over lanes.
-    select array_agg(greatest(r.room, 0) order by r.n), array_agg(r.capped order by r.n),
+    -- Jobs of bounded lanes are counted one lane after the other, since caps reach over lanes.
+    select array_agg(greatest(r.room, 0) order by r.n), array_agg(r.capped or r.limited order by r.n),
         array_agg(false order by r.n), array_agg(0 order by r.n), coalesce(bool_or(r.room = -1), false),
-        now() - max(r.room) filter (where r.room < -1) * interval '1 millisecond'
-    into l_rooms, l_capped, l_spent, l_taken, again, clears_at
+        now() - max(r.room) filter (where r.room < -1) * interval '1 millisecond',
+        bool_or(r.limited and r.room < p_count) and not bool_or(r.capped)
+    into l_rooms, l_bounded, l_spent, l_taken, again, clears_at, only_limits
     from (
-        select l.n, c.capped,
-            case when c.capped then job_lane_room(
+        select l.n, c.capped, c.limited,
+            case when c.capped or c.limited then job_lane_room(
                 p_process, p_queue, l.lane, s_shares[l.owner], l.kind, l.key, p_count
             ) else p_count end as room
         from unnest(l_lanes, l_owners, l_kinds, l_keys) with ordinality as l (lane, owner, kind, key, n)
@@ -331,13 +334,13 @@ begin
             select p_controlled and (
                 exists (select from job_pauses where queue = p_queue and kind = '')
                 or exists (select from job_pauses where queue = p_queue and kind = l.kind)
-                or exists (select from job_kind_limits where kind = l.kind)
                 or l.key is not null
                     and exists (select from job_kinds where kind = l.kind and key_concurrency_max is not null)
                 or exists (
                     select from job_tenants where tenant_id = s_shares[l.owner] and concurrency_max is not null
                 )
-            ) as capped
+            ) as capped,
+            p_controlled and exists (select from job_kind_limits where kind = l.kind) as limited
         ) as c
     ) as r;
     select array_agg(coalesce(t.weight, 1::smallint) order by s.n), array_agg(s.pass order by s.n)
@@ -374,7 +377,7 @@ begin
         -- locking them here would hide from others what is not taken.
         for v_lane in
             select w.n, w.owner, w.jobs,
-                case when not l_capped[w.n] then array(
+                case when not l_bounded[w.n] then array(
                     select ctid from jobs
                     where lane = l_lanes[w.n] and state = 'ready' and run_at >= p_since
                       and (priority, run_at, id) >= (h_priorities[w.n], h_run_ats[w.n], h_ids[w.n])

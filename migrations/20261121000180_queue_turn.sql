@@ -30,8 +30,8 @@ $$;
 --
 -- The first row answers for the turn: which acknowledged jobs were refused (their lease was lost), how many
 -- ended, the queues in which jobs became ready, how long until the next scheduled job of this queue is due,
--- whether to look again at once although fewer jobs than wanted were there, the lane after which the next turn
--- goes on, and since when jobs may be ready that were not seen. Each further row is a claimed job.
+-- whether to look again at once although fewer jobs than wanted were there, whether limits hold back jobs and nothing
+-- else does, the lane after which the next turn goes on, and since when jobs may be ready that were not seen. Each further row is a claimed job.
 --
 -- `p_since`: jobs that were to run before are known to be gone, so they need not be looked for; null looks at all. While
 -- somebody keeps an old transaction open, the index keeps every job that was ever ready since, and walking past those
@@ -44,7 +44,7 @@ create function job_turn(
     b_tenants uuid[], b_ids uuid[], b_tokens integer[], b_parks boolean[], b_delays_ms bigint[],
     b_used smallint[], b_entries jsonb[]
 ) returns table (
-    refused uuid[], ended integer, released text[], due_ms bigint, again boolean, since timestamptz,
+    refused uuid[], ended integer, released text[], due_ms bigint, again boolean, only_limits boolean, since timestamptz,
     tenant_id uuid, id uuid, tid tid, lease_token integer, kind text, attempt smallint, attempts_max smallint, args json,
     request_id text, traceparent text, cancel_requested boolean, lane uuid, priority smallint, share_id uuid,
     weight smallint, deadline_ms bigint
@@ -64,6 +64,7 @@ declare
     v_released text[] := '{}';
     v_due timestamptz;
     v_again boolean := false;
+    v_only_limits boolean := false;
     v_since timestamptz := coalesce(p_since, '-infinity');
     -- When the oldest of the lanes' first jobs was to run, if all were seen.
     v_oldest timestamptz;
@@ -133,6 +134,16 @@ begin
                     p_process, p_queue, v_first.lane, v_first.share_id, v_first.kind, v_first.key, p_count
                 );
                 v_again := v_room = -1;
+                v_only_limits := v_room < p_count
+                    and exists (select from job_kind_limits where kind = v_first.kind)
+                    and not exists (select from job_pauses where queue = p_queue and kind in ('', v_first.kind))
+                    and not exists (
+                        select from job_kinds
+                        where kind = v_first.kind and key_concurrency_max is not null and v_first.key is not null
+                    )
+                    and not exists (
+                        select from job_tenants where tenant_id = v_first.share_id and concurrency_max is not null
+                    );
                 if v_room < -1 then
                     v_due := least(v_due, now() - v_room * interval '1 millisecond');
                 end if;
@@ -148,8 +159,8 @@ begin
                 );
             end if;
         else
-            select p.tids, p.lane_after, p.again, p.oldest, least(v_due, p.clears_at)
-            into v_tids, v_lane_after, v_again, v_oldest, v_due
+            select p.tids, p.lane_after, p.again, p.only_limits, p.oldest, least(v_due, p.clears_at)
+            into v_tids, v_lane_after, v_again, v_only_limits, v_oldest, v_due
             from job_pick(
                 p_process, p_queue, p_lane_from, p_lane_to, p_lane_after, v_since, p_count, p_shares, p_passes, k_lanes,
                 k_priorities, v_controlled
@@ -164,7 +175,7 @@ begin
     end if;
     return query select
         v_refused, coalesce(cardinality(v_done), 0), v_released,
-        (extract(epoch from v_due - now()) * 1000)::bigint, v_again,
+        (extract(epoch from v_due - now()) * 1000)::bigint, v_again, v_only_limits,
         -- Older ones than the first of its lane are less urgent: it is not their turn yet. And who stores a job says when
         -- it is to run before others see it: some time is left for that.
         case when v_oldest is not null and p_since is null then least(v_oldest, now() - interval '1 second') end,
@@ -187,7 +198,7 @@ begin
             started_at = coalesce(j.started_at, now())
         where j.ctid = any(v_tids)
         returning
-            null::uuid[], null::integer, null::text[], null::bigint, null::boolean, null::timestamptz,
+            null::uuid[], null::integer, null::text[], null::bigint, null::boolean, null::boolean, null::timestamptz,
             j.tenant_id, j.id, j.ctid, j.lease_token, j.kind, j.attempt, j.attempts_max, j.args, j.request_id,
             j.traceparent, j.cancel_requested, j.lane, j.priority, j.share_id,
             coalesce(

@@ -154,7 +154,9 @@ impl Member {
         let log_file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
         let mut command = Command::new(program);
         command.args(["worker", "--database", url, "--slots", &settings.slots.to_string()]);
-        for (name, value) in [("--acknowledged-max", settings.acknowledged_max), ("--connections", settings.connections)] {
+        for (name, value) in
+            [("--acknowledged-max", settings.acknowledged_max), ("--connections", settings.connections)]
+        {
             if let Some(value) = value {
                 command.args([name, &value.to_string()]);
             }

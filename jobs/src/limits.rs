@@ -84,6 +84,8 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 const DEFINED_FOR: Duration = Duration::from_secs(10);
 /// How long a job is set aside that waited for a slot in vain; nobody knows when one will be free.
 const SLOT_WAIT: Duration = Duration::from_millis(500);
+/// How long whoever comes after the one with the last slot waits for another, before it asks.
+const SLOT_LOOK: Duration = Duration::from_millis(10);
 /// Lines kept, used or not.
 const LINES_KEPT: usize = 4_096;
 
@@ -126,20 +128,29 @@ impl Limits {
             }
             line.smooth(until).await;
             let returned = self.permits.returned();
+            if turn.take_no_slot() && !self.permits.has_leaving() {
+                // The one before took the last.
+                let _ = timeout_at(until.min(Instant::now() + jittered(SLOT_LOOK)), returned).await;
+                continue;
+            }
             let draw =
                 limits::draw(&self.pool, &self.permits, asker.process, Some(asker.lease), &buckets).await?;
             let (wait, limit) = match draw {
-                Draw::Granted(permit) => return Ok(permit),
+                Draw::Granted(permit) => {
+                    turn.note_slots(&permit);
+                    return Ok(permit);
+                }
                 Draw::Wait { wait, limit } => (wait, limit),
             };
             if Instant::now() + wait > until {
                 turn.block(&limit, wait);
                 return Err(not_now(&limit, wait));
             }
+            let waits_for_slot = matches!(shapes.get(&limit), Some(Shape::Concurrency { .. }));
             tokio::select! {
                 () = sleep(jittered(wait)) => {}
                 // A slot that this very process gave back.
-                () = returned => {}
+                () = returned, if waits_for_slot => {}
             }
         }
     }

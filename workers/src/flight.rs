@@ -11,8 +11,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use db::{Connection, Pool};
 use queue::{
-    Acknowledgement, End, Error, INTERNAL_ERROR, JobError, KnownLanes, LeaseKey, Queue, Settlement, Shares, Turn,
-    TurnAnswer,
+    Acknowledgement, End, Error, INTERNAL_ERROR, JobError, KnownLanes, LeaseKey, Queue, Settlement, Shares,
+    Turn, TurnAnswer,
 };
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;

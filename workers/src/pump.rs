@@ -90,6 +90,10 @@ const LOST: Duration = Duration::from_millis(500);
 /// The pause after a turn that found jobs that others were deciding about.
 const CONTENDED: Duration = Duration::from_millis(5);
 
+/// While limits alone hold jobs back, the end of a job is no reason to look, but so many are, and so much time.
+const HELD_BACK_ENDS: usize = 4;
+const HELD_BACK_FOR: Duration = Duration::from_millis(50);
+
 /// How often all ready jobs are looked at; in between, those that were to run lately are.
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_millis(500);
 /// The part of a pool's time that such looks may take, which is long where an old transaction keeps what is gone: one in
@@ -116,6 +120,10 @@ struct State {
     flown_at: Instant,
     /// When the last one went out that claimed.
     claimed_at: Instant,
+    /// Outcomes written since.
+    ends_since_claim: usize,
+    /// It found that limits alone hold jobs back.
+    held_back: bool,
     /// No turn before this: the database was just out of reach.
     not_before: Option<Instant>,
     shares: Shares,
@@ -139,6 +147,8 @@ impl Pump {
             look_at: Instant::now(),
             flown_at: Instant::now(),
             claimed_at: Instant::now(),
+            ends_since_claim: 0,
+            held_back: false,
             not_before: None,
             shares: Shares::default(),
             lane_after: Uuid::nil(),
@@ -243,16 +253,23 @@ impl Pump {
             state.outcomes.drain(..state.outcomes.len().min(self.turns.acknowledged_max)).collect();
         state.gathering_since = (!state.outcomes.is_empty()).then_some(now);
         let process = self.incarnation.current().filter(|_| self.to_runtime.is_some());
+        let ends = state.ends_since_claim + outcomes.len();
+        let claims = if state.held_back {
+            state.look_at <= now || ends >= HELD_BACK_ENDS || state.claimed_at + HELD_BACK_FOR <= now
+        } else {
+            slots_gathered || free + outcomes.len() >= enough_free
+        };
         let count = match process {
-            Some(_) if slots_gathered || free + outcomes.len() >= enough_free => {
-                (free + outcomes.len()).min(CLAIMED_MAX)
-            }
+            Some(_) if claims => (free + outcomes.len()).min(CLAIMED_MAX),
             _ => 0,
         };
         state.flown_at = now;
         if count > 0 {
             state.claimed_at = now;
+            state.ends_since_claim = 0;
             state.look_at = now + self.poll.mul_f64(rand::rng().random_range(0.8..1.2));
+        } else {
+            state.ends_since_claim = ends;
         }
         let promised = count.saturating_sub(outcomes.len());
         state.promised += promised;
@@ -334,13 +351,15 @@ impl Pump {
         let now = Instant::now();
         if flight.count > 0 {
             state.backlog = answer.claimed.len() == flight.count;
+            state.held_back = answer.only_limits;
         }
         // Fewer than wanted, but some: others may have held more at this moment, so one more look is due.
-        if !state.backlog && !answer.claimed.is_empty() {
+        if flight.count > 0 && !state.backlog && !answer.claimed.is_empty() && !state.held_back {
             state.look_at = now;
         }
-        if answer.again {
-            state.look_at = state.look_at.min(now + CONTENDED);
+        if answer.again || (state.held_back && !answer.claimed.is_empty()) {
+            let pause = if state.held_back { HELD_BACK_FOR } else { CONTENDED };
+            state.look_at = state.look_at.min(now + pause);
         }
         if let Some(due) = answer.due {
             state.look_at = state.look_at.min(now + due);

@@ -42,9 +42,11 @@ impl Shape {
         match self {
             Self::Slots(slots) => FleetSettings::slots(slots),
             Self::TwoWorkers => FleetSettings { processes: 2, ..FleetSettings::slots(500) },
-            Self::OneByOne => {
-                FleetSettings { acknowledged_max: Some(1), connections: Some(16), ..FleetSettings::slots(100) }
-            }
+            Self::OneByOne => FleetSettings {
+                acknowledged_max: Some(1),
+                connections: Some(16),
+                ..FleetSettings::slots(100)
+            },
         }
     }
 

@@ -19,9 +19,7 @@ use tokio::{
 
 use super::kinds::{BUDGET, CALLS, PER_SECOND, SLOTS};
 
-/// How long a call takes that is limited by how many there are at once.
-pub(super) const SLOT_TIME: Duration = Duration::from_millis(100);
-/// How long any other takes.
+/// How long a call takes that is not limited by how many there are at once.
 const CALL_TIME: Duration = Duration::from_millis(5);
 
 /// The server; clones share it. It ends with this process.
@@ -30,6 +28,8 @@ pub(super) struct Counter {
     address: SocketAddr,
     counts: Arc<Mutex<Counts>>,
     window: Duration,
+    /// How long a call takes that is limited by how many there are at once.
+    slot_time: Duration,
 }
 
 /// What it counted.
@@ -61,9 +61,9 @@ impl Counts {
 }
 
 impl Counter {
-    pub(super) async fn start(window: Duration) -> anyhow::Result<Self> {
+    pub(super) async fn start(window: Duration, slot_time: Duration) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no port for the counter")?;
-        let counter = Self { address: listener.local_addr()?, counts: Arc::default(), window };
+        let counter = Self { address: listener.local_addr()?, counts: Arc::default(), window, slot_time };
         let server = counter.clone();
         tokio::spawn(async move {
             while let Ok((caller, _)) = listener.accept().await {
@@ -101,7 +101,7 @@ impl Counter {
         reader.read_line(&mut line).await?;
         let Some((limit, units)) = line.trim_end().split_once(' ') else { return Ok(()) };
         let _slot = self.arrive(limit, units.parse()?);
-        let takes = if limit == SLOTS { SLOT_TIME } else { CALL_TIME };
+        let takes = if limit == SLOTS { self.slot_time } else { CALL_TIME };
         tokio::select! {
             () = sleep(takes) => {}
             // The caller is gone.

@@ -99,7 +99,15 @@ async fn alone(
     let shares = Shares::default();
     let (lane_after, lanes) = (Uuid::nil(), KnownLanes::default());
     let mut conn = pool.acquire().await?;
-    let turn_of =
-        Turn { process, queue, count_max, shares: &shares, lane_after, since: None, lanes: &lanes, acknowledgements };
+    let turn_of = Turn {
+        process,
+        queue,
+        count_max,
+        shares: &shares,
+        lane_after,
+        since: None,
+        lanes: &lanes,
+        acknowledgements,
+    };
     turn(&mut conn, &turn_of).await
 }

@@ -117,6 +117,8 @@ pub struct TurnAnswer {
     pub due: Option<Duration>,
     /// There may be more jobs although fewer than wanted were claimed: look again soon.
     pub again: bool,
+    /// Jobs are held back by limits, and by nothing that the end of another job changes.
+    pub only_limits: bool,
     /// Where to go on looking for lanes.
     pub lane_after: Uuid,
     /// All ready jobs were looked at, and of those that were to run before this instant none is left whose turn it is.
@@ -193,6 +195,7 @@ pub async fn turn(conn: &mut Connection, turn: &Turn<'_>) -> Result<TurnAnswer, 
             answer.released = queues(&row.released.unwrap_or_default());
             answer.due = row.due_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
             answer.again = row.again.unwrap_or_default();
+            answer.only_limits = row.only_limits.unwrap_or_default();
             answer.since = row.since;
             answer.lane_after = row.lane.unwrap_or(turn.lane_after);
             continue;

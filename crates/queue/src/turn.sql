@@ -1,6 +1,6 @@
 -- What a pool's jobs came to goes in, refusals and claimed jobs come out: see `job_turn`.
 select
-    refused, ended, released, due_ms, again, since,
+    refused, ended, released, due_ms, again, only_limits, since,
     tenant_id, id, tid::text as "tid: RowId", lease_token, kind, attempt, attempts_max, args::text as args, request_id, traceparent,
     cancel_requested, lane, priority, share_id, weight, deadline_ms
 from job_turn(

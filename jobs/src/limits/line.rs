@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use queue::limits::Shape;
+use queue::limits::{Permit, Shape};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout_at},
@@ -29,6 +29,8 @@ pub(super) struct Rate {
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     blocked: Option<Blocked>,
+    /// The last draw took the last slot.
+    no_slot: bool,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,16 @@ impl Turn {
         let now = Instant::now();
         let blocked = self.blocked.as_ref().filter(|one| one.until > now && one.believed_until > now)?;
         Some((blocked.limit.clone(), blocked.until - now))
+    }
+
+    /// Whether there is a slot is known by whoever draws.
+    pub(super) fn note_slots(&mut self, permit: &Permit) {
+        self.no_slot = permit.has_last_slot();
+    }
+
+    /// Whether the last draw took the last slot; told once.
+    pub(super) fn take_no_slot(&mut self) -> bool {
+        std::mem::take(&mut self.no_slot)
     }
 
     pub(super) fn block(&mut self, limit: &str, wait: Duration) {

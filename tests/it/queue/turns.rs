@@ -233,8 +233,16 @@ async fn lanes_in_which_jobs_were_before_change_nothing_of_what_is_found_or_when
     let look = async |conn: &mut db::Connection, lanes: &KnownLanes, since, count_max| {
         let shares = Shares::default();
         let (queue, lane_after) = (Queue::Enrich, Uuid::nil());
-        let turn =
-            Turn { process, queue, count_max, shares: &shares, lane_after, since, lanes, acknowledgements: &[] };
+        let turn = Turn {
+            process,
+            queue,
+            count_max,
+            shares: &shares,
+            lane_after,
+            since,
+            lanes,
+            acknowledgements: &[],
+        };
         queue::turn(conn, &turn).await.unwrap()
     };
     for tenant in &tenants[1..4] {

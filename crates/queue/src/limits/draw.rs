@@ -51,7 +51,7 @@ pub async fn draw(
         let leaving = permits.leaving();
         let asked_at = Instant::now();
         let asked = sqlx::query!(
-            r#"select granted as "granted!", standing as "standing!", wait_ms, blocked_by, use_within_ms, held
+            r#"select granted as "granted!", standing as "standing!", wait_ms, blocked_by, use_within_ms, last_slot, held
                from job_draw($1, $2, $3, $4, $5, $6, $7, $8)"#,
             process,
             lease.map(|lease| lease.tenant.uuid()),
@@ -65,7 +65,7 @@ pub async fn draw(
         .fetch_one(pool);
         let answer = timeout(DRAW_TIMEOUT, asked).await.map_err(|_| Error::Unanswered)??;
         leaving.are_back();
-        let permit = permit.keep(answer.held.unwrap_or_default());
+        let permit = permit.keep(answer.held.unwrap_or_default(), answer.last_slot.unwrap_or_default());
         if !answer.standing {
             return Err(Error::LeaseLost);
         }

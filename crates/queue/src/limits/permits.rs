@@ -54,6 +54,7 @@ pub(super) struct Leaving<'a> {
 pub struct Permit {
     permits: Option<Permits>,
     slots: Vec<Uuid>,
+    has_last_slot: bool,
 }
 
 /// How long giving back may take before it is left to the reconciler.
@@ -73,7 +74,7 @@ impl Permits {
     /// A permit with slots under these ids, to be [taken](Permit::keep) by a draw.
     pub(super) fn expect(&self, slots: Vec<Uuid>) -> Permit {
         self.lock().held.extend(slots.iter().copied());
-        Permit { permits: Some(self.clone()), slots }
+        Permit { permits: Some(self.clone()), slots, has_last_slot: false }
     }
 
     /// The ids of all slots that this process holds or is about to hold.
@@ -86,6 +87,12 @@ impl Permits {
     pub(super) fn leaving(&self) -> Leaving<'_> {
         let ids = self.lock().next_leaving();
         Leaving { permits: self, ids }
+    }
+
+    /// Whether this process is done with slots that are still to be given back.
+    #[must_use]
+    pub fn has_leaving(&self) -> bool {
+        !self.lock().leaving.is_empty()
     }
 
     /// Waits until this process is done with a slot; call it before looking whether there is one.
@@ -183,11 +190,18 @@ impl Slots {
 impl Permit {
     /// A permit where nothing is limited.
     pub const fn free() -> Self {
-        Self { permits: None, slots: Vec::new() }
+        Self { permits: None, slots: Vec::new(), has_last_slot: false }
     }
 
-    /// Of the slots that it was expected to hold, it holds these.
-    pub(super) fn keep(mut self, held: Vec<Uuid>) -> Self {
+    /// Whether no slot was left when it was drawn.
+    #[must_use]
+    pub const fn has_last_slot(&self) -> bool {
+        self.has_last_slot
+    }
+
+    /// Of the slots that it was expected to hold, it holds these, perhaps the last.
+    pub(super) fn keep(mut self, held: Vec<Uuid>, has_last_slot: bool) -> Self {
+        self.has_last_slot = has_last_slot;
         if let Some(permits) = &self.permits {
             let mut slots = permits.lock();
             for id in self.slots.iter().filter(|id| !held.contains(id)) {

@@ -212,7 +212,7 @@ impl Pump {
         }
         let gathered = state.gathering_since.map(|since| since + GATHER);
         let look = (self.may_claim() && self.free(state) > 0).then_some(match state.backlog {
-            true => state.look_at.min(state.claimed_at + GATHER),
+            true => state.claimed_at + GATHER,
             false => state.look_at,
         });
         let next = gathered.into_iter().chain(look).min().unwrap_or(far);

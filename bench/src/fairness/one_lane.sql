@@ -19,9 +19,9 @@ begin
         );
     end if;
     return query select
-        '{}'::uuid[], coalesce(cardinality(v_done), 0), v_released, null::bigint, false, null::timestamptz,
+        '{}'::uuid[], coalesce(cardinality(v_done), 0), v_released, null::bigint, false, false, null::timestamptz,
         null::uuid, null::uuid, null::tid, null::integer, null::text, null::smallint, null::smallint, null::json,
-        null::text, null::text, null::boolean, null::uuid, null::uuid, null::smallint, null::bigint;
+        null::text, null::text, null::boolean, null::uuid, null::smallint, null::uuid, null::smallint, null::bigint;
     if cardinality(v_tids) > 0 then
         return query
         update jobs j
@@ -33,9 +33,9 @@ begin
             started_at = coalesce(j.started_at, now())
         where j.ctid = any(v_tids)
         returning
-            null::uuid[], null::integer, null::text[], null::bigint, null::boolean, null::timestamptz,
+            null::uuid[], null::integer, null::text[], null::bigint, null::boolean, null::boolean, null::timestamptz,
             j.tenant_id, j.id, j.ctid, j.lease_token, j.kind, j.attempt, j.attempts_max, j.args, j.request_id,
-            j.traceparent, j.cancel_requested, j.lane, j.share_id, 1::smallint,
+            j.traceparent, j.cancel_requested, j.lane, j.priority, j.share_id, 1::smallint,
             (extract(epoch from j.deadline_at - now()) * 1000)::bigint;
     end if;
 end

@@ -122,7 +122,7 @@ struct State {
     claimed_at: Instant,
     /// Outcomes written since.
     ends_since_claim: usize,
-    /// It found that limits alone hold jobs back.
+    /// It found no more jobs but those that limits alone hold back.
     held_back: bool,
     /// No turn before this: the database was just out of reach.
     not_before: Option<Instant>,
@@ -351,7 +351,7 @@ impl Pump {
         let now = Instant::now();
         if flight.count > 0 {
             state.backlog = answer.claimed.len() == flight.count;
-            state.held_back = answer.only_limits;
+            state.held_back = answer.only_limits && !state.backlog;
         }
         // Fewer than wanted, but some: others may have held more at this moment, so one more look is due.
         if flight.count > 0 && !state.backlog && !answer.claimed.is_empty() && !state.held_back {

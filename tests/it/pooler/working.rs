@@ -62,7 +62,8 @@ async fn left_on_sessions(pool: &Pool) -> Vec<String> {
     let asked = (0..40).map(async |_| {
         let rows = sqlx::raw_sql(
             "select 'statement ' || name from pg_prepared_statements where name <> ''
-             union all select 'lock ' || locktype from pg_locks where locktype = 'advisory'
+             union all select 'lock ' || locktype from pg_locks
+             where locktype = 'advisory' and pid = pg_backend_pid()
              union all select 'listening to ' || channel from pg_listening_channels() as channel
              union all select 'table ' || relname from pg_class where relpersistence = 't'
              union all select 'setting ' || name from pg_settings

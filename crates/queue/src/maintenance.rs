@@ -182,13 +182,16 @@ const SUSPECTS_WAIT_MAX_MS: i64 = 60_000;
 
 /// How long each orphan waits before it runs again. Jobs that shared a dying worker would be claimed together again, and
 /// die together: the third time, those that did nothing would be given up with the one that did. So from the second
-/// time on they run one after another, in no particular order.
+/// time on they run one after another, in no particular order, and after those that were taken back for the first time:
+/// the one that kills may be among these.
 fn delays_ms(orphans: &[Orphan]) -> Vec<i64> {
     let is_suspect = |orphan: &Orphan| orphan.taken_back + 2 >= TAKEN_BACK_MAX;
-    let suspects =
-        i64::try_from(orphans.iter().filter(|orphan| is_suspect(orphan)).count()).unwrap_or(i64::MAX);
-    let apart_ms = SUSPECTS_APART_MS.min(SUSPECTS_WAIT_MAX_MS / suspects.max(1));
-    let mut turns: Vec<i64> = (0..suspects).collect();
+    let suspects = orphans.iter().filter(|orphan| is_suspect(orphan)).count();
+    let first = usize::from(suspects < orphans.len());
+    let mut turns: Vec<i64> =
+        (first..first + suspects).map(|turn| i64::try_from(turn).unwrap_or(i64::MAX)).collect();
+    let apart_ms =
+        SUSPECTS_APART_MS.min(SUSPECTS_WAIT_MAX_MS / turns.last().copied().unwrap_or_default().max(1));
     turns.shuffle(&mut rand::rng());
     let delay = |orphan| if is_suspect(orphan) { turns.pop().unwrap_or_default() * apart_ms } else { 0 };
     orphans.iter().map(delay).collect()
@@ -279,4 +282,52 @@ pub async fn unpark(pool: &Pool, kinds: &[&str]) -> Result<u64, Error> {
 /// As PostgreSQL takes it.
 pub(crate) fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orphans(taken_back: &[i16]) -> Vec<Orphan> {
+        let orphan = |taken_back: &i16| Orphan {
+            tenant_id: Uuid::nil(),
+            id: Uuid::now_v7(),
+            queue: "enrich".into(),
+            lease_token: 1,
+            taken_back: *taken_back,
+            leased_by: Some(Uuid::nil()),
+        };
+        taken_back.iter().map(orphan).collect()
+    }
+
+    #[test]
+    fn jobs_of_one_dead_worker_run_again_at_once() {
+        assert_eq!(delays_ms(&orphans(&[0, 0, 0])), [0, 0, 0]);
+        assert_eq!(delays_ms(&orphans(&[1])), [0], "it shared its worker with nobody");
+        assert_eq!(delays_ms(&[]), [0; 0]);
+    }
+
+    #[test]
+    fn jobs_of_two_dead_workers_run_one_after_another() {
+        let mut delays = delays_ms(&orphans(&[1, 1, 1]));
+        delays.sort_unstable();
+        assert_eq!(delays, [0, SUSPECTS_APART_MS, 2 * SUSPECTS_APART_MS]);
+    }
+
+    #[test]
+    fn a_job_of_two_dead_workers_does_not_run_beside_one_that_was_in_the_second_alone() {
+        for _ in 0..20 {
+            let delays = delays_ms(&orphans(&[1, 0, 1, 0]));
+            let (suspects, others) = ([delays[0], delays[2]], [delays[1], delays[3]]);
+            assert_eq!(others, [0, 0]);
+            assert!(suspects.iter().all(|delay| *delay >= SUSPECTS_APART_MS), "{delays:?}");
+            assert_ne!(suspects[0], suspects[1]);
+        }
+    }
+
+    #[test]
+    fn however_many_there_are_none_waits_longer_than_a_minute() {
+        let delays = delays_ms(&orphans(&[&[0][..], &[1; 200]].concat()));
+        assert!(delays.iter().all(|delay| *delay <= SUSPECTS_WAIT_MAX_MS), "{delays:?}");
+    }
 }

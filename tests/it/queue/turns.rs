@@ -12,17 +12,23 @@ use crate::support::{TestDb, WorkerOptions, eventually};
 /// One turn of a process on the queue of plain jobs.
 async fn turn(pool: &Pool, process: Uuid, count_max: usize, outcomes: &[Acknowledgement]) -> TurnAnswer {
     let mut conn = pool.acquire().await.unwrap();
-    let turn = Turn {
+    let (shares, lanes) = (Shares::default(), KnownLanes::default());
+    let turn = Turn { count_max, acknowledgements: outcomes, ..look_of(process, &shares, &lanes) };
+    queue::turn(&mut conn, &turn).await.unwrap()
+}
+
+/// A turn that looks at all ready jobs and claims one.
+fn look_of<'a>(process: Uuid, shares: &'a Shares, lanes: &'a KnownLanes) -> Turn<'a> {
+    Turn {
         process,
         queue: Queue::Enrich,
-        count_max,
-        shares: &Shares::default(),
+        count_max: 1,
+        shares,
         lane_after: Uuid::nil(),
         since: None,
-        lanes: &KnownLanes::default(),
-        acknowledgements: outcomes,
-    };
-    queue::turn(&mut conn, &turn).await.unwrap()
+        lanes,
+        acknowledgements: &[],
+    }
 }
 
 async fn stored_many(pool: &Pool, count: usize) -> Vec<JobId> {
@@ -146,16 +152,8 @@ async fn a_look_says_since_when_the_next_ones_need_to_look() {
     let process = process(db.pool()).await;
     let look = async |since, count_max| {
         let mut conn = db.pool().acquire().await.unwrap();
-        let turn = Turn {
-            process,
-            queue: Queue::Enrich,
-            count_max,
-            shares: &Shares::default(),
-            lane_after: Uuid::nil(),
-            since,
-            lanes: &KnownLanes::default(),
-            acknowledgements: &[],
-        };
+        let (shares, lanes) = (Shares::default(), KnownLanes::default());
+        let turn = Turn { count_max, since, ..look_of(process, &shares, &lanes) };
         queue::turn(&mut conn, &turn).await.unwrap()
     };
     stored_many(db.pool(), 3).await;
@@ -232,17 +230,7 @@ async fn lanes_in_which_jobs_were_before_change_nothing_of_what_is_found_or_when
     };
     let look = async |conn: &mut db::Connection, lanes: &KnownLanes, since, count_max| {
         let shares = Shares::default();
-        let (queue, lane_after) = (Queue::Enrich, Uuid::nil());
-        let turn = Turn {
-            process,
-            queue,
-            count_max,
-            shares: &shares,
-            lane_after,
-            since,
-            lanes,
-            acknowledgements: &[],
-        };
+        let turn = Turn { count_max, since, ..look_of(process, &shares, lanes) };
         queue::turn(conn, &turn).await.unwrap()
     };
     for tenant in &tenants[1..4] {

@@ -2,15 +2,18 @@
 
 use queue::limits::Period;
 
-use super::callers::{Buyer, CALLS, COST, Caller, Holder, KINDS, SLOTS, Vendor};
+use super::callers::{Buyer, CALLS, COST, Caller, Counts, Holder, KINDS, SLOTS, Vendor};
 use super::*;
 use crate::support::{TestWorker, WorkerOptions};
 
 const PER_WINDOW: i64 = 12;
 const AT_ONCE: i64 = 5;
 const BUDGET_JOBS: i64 = 20;
-const WINDOWS: i64 = 8;
 const WINDOW: Duration = Duration::from_millis(500);
+/// Windows in a row of which little is wasted.
+const WINDOWS: i64 = 7;
+/// Windows in which there have to be as many in a row: a busy machine may stand still for longer than a window lasts.
+const WINDOWS_MAX: i64 = 40;
 
 #[tokio::test]
 async fn no_limit_is_exceeded_while_workers_are_killed_and_little_of_them_is_wasted() {
@@ -29,10 +32,10 @@ async fn no_limit_is_exceeded_while_workers_are_killed_and_little_of_them_is_was
     let (slotted, slots) = Vendor::open(WINDOW);
     let (paid, budget) = Vendor::open(WINDOW);
     let mut jobs = Vec::new();
-    for _ in 0..PER_WINDOW * (WINDOWS + 4) {
+    for _ in 0..PER_WINDOW * (WINDOWS_MAX + 2) {
         jobs.push(NewJob::of(&Caller { vendor: rated }).unwrap());
     }
-    for _ in 0..3_000 {
+    for _ in 0..5_000 {
         jobs.push(NewJob::of(&Holder { vendor: slotted }).unwrap());
     }
     for _ in 0..BUDGET_JOBS * 2 {
@@ -47,33 +50,33 @@ async fn no_limit_is_exceeded_while_workers_are_killed_and_little_of_them_is_was
         options.start(&db)
     };
     let mut fleet: Vec<TestWorker> = (0..3).map(|_| start()).collect();
-    let last = calls.window() + WINDOWS;
+    let first = calls.window();
+    // Of each window what a dead worker had drawn and not used, and one call in twenty.
+    let used = |counts: &Counts, window: i64| {
+        let calls: i64 = counts.windows.range(window - WINDOWS..window).map(|(_, calls)| calls).sum();
+        calls + WINDOWS >= PER_WINDOW * WINDOWS * 95 / 100
+    };
     let mut kills = 0;
-    for victim in 0.. {
-        let until = calls.window() + 1;
-        eventually("the window turns", async || calls.window() >= until).await;
-        if calls.window() >= last {
+    for window in first + 1.. {
+        eventually("the window turns", async || calls.window() >= window).await;
+        let spent = budget.counts().spent + kills * 12 * COST >= COST * BUDGET_JOBS;
+        if kills > 3 && spent && used(&calls.counts(), window) && slots.counts().inside_max == AT_ONCE {
             break;
         }
-        if victim % 2 == 0 {
+        assert!(window - first < WINDOWS_MAX, "wasted: {calls:?} {slots:?} {budget:?}");
+        if window % 2 == 0 {
             fleet.remove(0).crash();
             fleet.push(start());
             kills += 1;
         }
     }
-    let (calls, slots, budget) = (calls.counts(), slots.counts(), budget.counts());
     for worker in fleet {
         worker.crash();
     }
 
+    let (calls, slots, budget) = (calls.counts(), slots.counts(), budget.counts());
     let over: Vec<_> = calls.windows.iter().filter(|(_, calls)| **calls > PER_WINDOW).collect();
     assert!(over.is_empty(), "{over:?}");
     assert!(slots.inside_max <= AT_ONCE, "{slots:?}");
     assert!(budget.spent <= COST * BUDGET_JOBS, "{budget:?}");
-    // Of each window what a dead worker had drawn and not used; the first and last windows are not whole.
-    let whole: i64 = calls.windows.range(last - WINDOWS + 1..last).map(|(_, calls)| calls).sum();
-    let may_be_lost = kills * 2;
-    assert!(whole + may_be_lost >= PER_WINDOW * (WINDOWS - 1) * 95 / 100, "{calls:?}");
-    assert!(budget.spent + kills * 12 * COST >= COST * BUDGET_JOBS, "{budget:?}");
-    assert_eq!(slots.inside_max, AT_ONCE, "all slots are used");
 }

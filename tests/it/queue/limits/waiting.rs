@@ -16,7 +16,7 @@ async fn a_job_that_finds_no_permit_is_set_aside_and_uses_no_attempt() {
     let (vendor, counts) = Vendor::open(HOUR);
     let job = stored(pool, NewJob::of(&Caller { vendor }).unwrap()).await;
     // Blocked only when the job is running already: a claim would have passed it over.
-    define(pool, &[(CALLS, rate(100, HOUR))]).await;
+    define(pool, &[(CALLS, rate(100, ERA))]).await;
     limits::tighten(pool, CALLS, "", Some(HOUR)).await.unwrap();
     let services = std::sync::Arc::new(crate::support::services(pool.clone(), None));
     let worker = crate::support::ManualWorker::register(services, KINDS).await;
@@ -30,7 +30,7 @@ async fn a_job_that_finds_no_permit_is_set_aside_and_uses_no_attempt() {
 async fn a_lane_whose_limit_has_no_room_is_passed_over_and_holds_up_no_other() {
     let db = TestDb::new().await;
     let pool = db.pool();
-    define(pool, &[(CALLS, rate(0, HOUR))]).await;
+    define(pool, &[(CALLS, rate(0, ERA))]).await;
     let (vendor, _) = Vendor::open(HOUR);
     let mut blocked = Vec::new();
     for _ in 0..20 {
@@ -108,7 +108,7 @@ async fn a_vendor_that_wants_fewer_calls_stops_the_whole_fleet() {
 async fn a_process_claims_no_more_jobs_than_can_call_soon_and_holds_up_no_other() {
     let db = TestDb::new().await;
     let pool = db.pool();
-    define(pool, &[(CALLS, rate(300, HOUR / 4))]).await;
+    define(pool, &[(CALLS, rate(300, ERA))]).await;
     limits::register_kinds(pool, &[(Caller::KIND, &Caller::POLICY)]).await.unwrap();
     let (vendor, _) = Vendor::open(HOUR);
     let jobs = (0..50).map(|_| NewJob::of(&Caller { vendor }).unwrap()).collect();
@@ -136,7 +136,7 @@ async fn a_process_claims_no_more_jobs_than_can_call_soon_and_holds_up_no_other(
 async fn a_claim_waits_for_no_draw_and_for_no_other_claim_of_the_same_limit() {
     let db = TestDb::new().await;
     let pool = db.pool();
-    define(pool, &[(CALLS, rate(300, HOUR))]).await;
+    define(pool, &[(CALLS, rate(300, ERA))]).await;
     limits::register_kinds(pool, &[(Caller::KIND, &Caller::POLICY)]).await.unwrap();
     let (vendor, _) = Vendor::open(HOUR);
     let jobs = (0..10).map(|_| NewJob::of(&Caller { vendor }).unwrap()).collect();

@@ -54,6 +54,7 @@ impl Shape {
         match self {
             Self::Slots(10) => "drain_10",
             Self::Slots(100) => "drain_100",
+            Self::Slots(1_000) => "drain_1000",
             Self::Slots(_) => "drain_500",
             Self::TwoWorkers => "drain_two_workers",
             Self::OneByOne => "drain_one_by_one",

@@ -86,6 +86,15 @@ pub const FIGURES: &[Figure] = &[
         Measurement::Drain(Shape::Slots(500)),
     ),
     figure(
+        "drain_1000",
+        "drain, 1,000 slots",
+        Unit::JobsPerSecond,
+        Goal::TimesBestPeer(1.5),
+        Measurement::Drain(Shape::Slots(1_000)),
+    )
+    .peers("drain", "drain_")
+    .floor("alt", "alt_fused500_move_c1"),
+    figure(
         "drain_two_workers",
         "drain, 2 processes of 500 slots",
         Unit::JobsPerSecond,

@@ -256,8 +256,8 @@ end
 $$;
 
 -- How long until the given buckets may all give a permit (0: now), which of them takes longest, within how long a
--- permit given now must be used, and whether it takes the last slot. None is given at the edges of a window, so that a call counts there in the window it
--- was counted in here.
+-- permit given now must be used, and whether it takes the last slot. None is given at the edges of a window, so that a
+-- call counts there in the window it was counted in here.
 create function job_draw_wait(
     p_process uuid, p_names text[], p_keys text[], p_tenant uuid, p_job uuid, p_token integer,
     out wait_ms bigint, out blocked_by text, out use_within_ms bigint, out last_slot boolean

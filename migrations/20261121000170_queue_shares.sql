@@ -142,12 +142,13 @@ $$;
 -- calls it, under its settings.
 --
 -- Answers the jobs, where the next look begins, whether to look again at once, when a limit that holds jobs back clears,
--- whether nothing else does, and when the oldest of the lanes' first jobs was to run; null when not all lanes were seen.
+-- whether nothing else does, whether any of the lanes' kinds draws on limits, and when the oldest of the lanes' first jobs
+-- was to run; null when not all lanes were seen.
 create function job_pick(
     p_process uuid, p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_since timestamptz, p_count integer,
     p_shares uuid[], p_passes double precision[], k_lanes uuid[], k_priorities smallint[], p_controlled boolean,
     out tids tid[], out lane_after uuid, out again boolean, out clears_at timestamptz, out only_limits boolean,
-    out oldest timestamptz
+    out limited boolean, out oldest timestamptz
 )
 language plpgsql
 as $$
@@ -322,8 +323,8 @@ begin
     select array_agg(greatest(r.room, 0) order by r.n), array_agg(r.capped or r.limited order by r.n),
         array_agg(false order by r.n), array_agg(0 order by r.n), coalesce(bool_or(r.room = -1), false),
         now() - max(r.room) filter (where r.room < -1) * interval '1 millisecond',
-        bool_or(r.limited and r.room < p_count) and not bool_or(r.capped)
-    into l_rooms, l_bounded, l_spent, l_taken, again, clears_at, only_limits
+        bool_or(r.limited and r.room < p_count) and not bool_or(r.capped), bool_or(r.limited)
+    into l_rooms, l_bounded, l_spent, l_taken, again, clears_at, only_limits, limited
     from (
         select l.n, c.capped, c.limited,
             case when c.capped or c.limited then job_lane_room(

@@ -31,7 +31,8 @@ $$;
 -- The first row answers for the turn: which acknowledged jobs were refused (their lease was lost), how many
 -- ended, the queues in which jobs became ready, how long until the next scheduled job of this queue is due,
 -- whether to look again at once although fewer jobs than wanted were there, whether limits hold back jobs and nothing
--- else does, the lane after which the next turn goes on, and since when jobs may be ready that were not seen. Each further row is a claimed job.
+-- else does, the lane after which the next turn goes on, and since when jobs may be ready that were not seen. Each
+-- further row is a claimed job.
 --
 -- `p_since`: jobs that were to run before are known to be gone, so they need not be looked for; null looks at all. While
 -- somebody keeps an old transaction open, the index keeps every job that was ever ready since, and walking past those
@@ -70,6 +71,8 @@ declare
     v_oldest timestamptz;
     v_tids tid[] := '{}';
     v_controlled boolean;
+    -- Kinds that draw on limits may be among those that are claimed.
+    v_limited boolean := false;
     v_alone boolean := false;
     v_several boolean;
     v_weight smallint;
@@ -130,12 +133,13 @@ begin
             select weight into v_weight from job_tenants where tenant_id = v_first.share_id;
             v_room := p_count;
             if v_controlled then
+                v_limited := exists (select from job_kind_limits where kind = v_first.kind);
                 v_room := job_lane_room(
                     p_process, p_queue, v_first.lane, v_first.share_id, v_first.kind, v_first.key, p_count
                 );
                 v_again := v_room = -1;
                 v_only_limits := v_room < p_count
-                    and exists (select from job_kind_limits where kind = v_first.kind)
+                    and v_limited
                     and not exists (select from job_pauses where queue = p_queue and kind in ('', v_first.kind))
                     and not exists (
                         select from job_kinds
@@ -159,8 +163,8 @@ begin
                 );
             end if;
         else
-            select p.tids, p.lane_after, p.again, p.only_limits, p.oldest, least(v_due, p.clears_at)
-            into v_tids, v_lane_after, v_again, v_only_limits, v_oldest, v_due
+            select p.tids, p.lane_after, p.again, p.only_limits, p.limited, p.oldest, least(v_due, p.clears_at)
+            into v_tids, v_lane_after, v_again, v_only_limits, v_limited, v_oldest, v_due
             from job_pick(
                 p_process, p_queue, p_lane_from, p_lane_to, p_lane_after, v_since, p_count, p_shares, p_passes, k_lanes,
                 k_priorities, v_controlled
@@ -168,7 +172,7 @@ begin
         end if;
     end if;
 
-    if cardinality(v_tids) > 0 and v_controlled then
+    if cardinality(v_tids) > 0 and v_limited then
         v_got := v_tids;
         v_tids := job_reserve(v_got, p_process);
         v_again := v_again or cardinality(v_tids) < cardinality(v_got);

@@ -1,14 +1,21 @@
 //! What people see while it runs, on standard error.
 
-use std::time::Duration;
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A line that says what is being measured. Silent when nobody watches.
+/// A line that says what is being measured; where standard error is no terminal, a line for each step.
 #[derive(Debug, Clone)]
 pub struct Progress {
     bar: ProgressBar,
+    /// When the last line was written, if lines are.
+    lines: Option<Arc<Mutex<Instant>>>,
 }
+
+/// The time between two lines that only count on.
+const LINE_EVERY: Duration = Duration::from_secs(2);
 
 impl Progress {
     /// Of so many measurements.
@@ -20,23 +27,27 @@ impl Progress {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar }
+        let lines = (!std::io::stderr().is_terminal()).then(|| Arc::new(Mutex::new(Instant::now())));
+        Self { bar, lines }
     }
 
     /// A run of a figure begins.
     pub fn step(&self, figure: &str, run: usize, runs: usize) {
-        self.say(format!("{figure}, run {run} of {runs}"));
+        let what = format!("{figure}, run {run} of {runs}");
+        self.write_line(&what, Duration::ZERO);
+        self.bar.set_message(what);
     }
 
     /// Something else goes on.
     pub fn say(&self, what: impl Into<String>) {
-        self.bar.set_message(what.into());
+        let what = what.into();
+        self.write_line(&what, LINE_EVERY);
+        self.bar.set_message(what);
     }
 
     /// Leaves a line above.
     pub fn leave(&self, line: impl AsRef<str>) {
         self.bar.suspend(|| {
-            use std::io::Write;
             // Progress is a courtesy; when standard error is gone, nobody misses it.
             let _ = writeln!(std::io::stderr(), "{}", line.as_ref());
         });
@@ -50,5 +61,17 @@ impl Progress {
     /// Takes the line away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+
+    /// Writes a line where no bar is seen, unless there was one just before.
+    fn write_line(&self, what: &str, after: Duration) {
+        let Some(written_at) = &self.lines else { return };
+        let mut written_at = written_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if written_at.elapsed() < after {
+            return;
+        }
+        *written_at = Instant::now();
+        let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
+        let _ = writeln!(std::io::stderr(), "[{done}/{all}] {} s: {what}", self.bar.elapsed().as_secs());
     }
 }

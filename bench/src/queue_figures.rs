@@ -49,10 +49,18 @@ pub struct Args {
 /// The samples of each figure, by name.
 pub type Samples = BTreeMap<&'static str, Vec<Sample>>;
 
+/// What a run has come to.
+struct Measured {
+    samples: Samples,
+    /// Figures whose measurement failed.
+    missing: Vec<&'static str>,
+    peers: Option<Peers>,
+}
+
 /// Measures and prints.
 ///
 /// # Errors
-/// When a name is unknown, or a measurement fails.
+/// When a name is unknown, or, after the table of the others, when a measurement failed.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let figures = selected(&args.only)?;
     let mut measurements: Vec<Measurement> = Vec::new();
@@ -70,13 +78,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     progress.finish();
     server.close().await?;
-    let (samples, peers) = measured?;
+    let Measured { samples, missing, peers } = measured?;
     let peers = peers.as_ref();
     if args.json {
-        table::print_json(&figures, &samples, peers)
+        table::print_json(&figures, &samples, peers)?;
     } else {
-        table::print(&figures, &samples, peers)
+        table::print(&figures, &samples, peers)?;
     }
+    anyhow::ensure!(missing.is_empty(), "not measured: {}", missing.join(", "));
+    Ok(())
 }
 
 async fn told_to_stop() {
@@ -98,16 +108,27 @@ async fn measure(
     args: &Args,
     figures: &[&'static Figure],
     measurements: &[Measurement],
-) -> anyhow::Result<(Samples, Option<Peers>)> {
+) -> anyhow::Result<Measured> {
     let programs = match args.peers {
         true => Some(Programs::build(server, figures, progress).await?),
         false => None,
     };
     let bench = Bench::open(server, progress.clone()).await?;
-    let mut samples = Samples::new();
+    let (mut samples, mut missing) = (Samples::new(), Vec::new());
     for measurement in measurements {
-        for sample in Box::pin(measurement.run(&bench, args.runs.into())).await? {
-            samples.entry(sample.figure).or_default().push(sample);
+        match Box::pin(measurement.run(&bench, args.runs.into())).await {
+            Ok(measured) => {
+                for sample in measured {
+                    samples.entry(sample.figure).or_default().push(sample);
+                }
+            }
+            // The others took long, too: they are shown.
+            Err(error) => {
+                let of_it = figures.iter().filter(|figure| figure.by == *measurement);
+                let names: Vec<_> = of_it.map(|figure| figure.name).collect();
+                progress.leave(format!("{}: {error:#}", names.join(", ")));
+                missing.extend(names);
+            }
         }
         progress.done();
     }
@@ -116,7 +137,7 @@ async fn measure(
         Some(programs) => Some(programs.measure(progress).await),
         None => None,
     };
-    Ok((samples, peers))
+    Ok(Measured { samples, missing, peers })
 }
 
 fn selected(only: &[String]) -> anyhow::Result<Vec<&'static Figure>> {

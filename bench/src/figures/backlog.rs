@@ -1,12 +1,13 @@
 //! How long a claim takes at a backlog, whatever the planner knows of it.
 //!
-//! A claim is a turn as a worker takes it: it acknowledges the last fifty jobs and claims the next fifty. Statistics are
-//! fresh (analyzed as it stands), stale (analyzed when the queue held a thousand jobs) or none. Nobody vacuums or
-//! analyzes meanwhile. Without a backlog each claim finds the fifty jobs that were stored just before it.
+//! A claim is a turn as a worker takes it: it acknowledges the last fifty jobs, claims the next fifty, and looks at all jobs
+//! twice a second, else at the younger ones. Statistics are fresh (analyzed as it stands), stale (analyzed when the queue
+//! held a thousand jobs) or none. Nobody vacuums or analyzes meanwhile. Without a backlog each claim finds the fifty jobs
+//! that were stored just before it.
 
 use queue::{Acknowledgement, End, KnownLanes, NewJob, ProcessInfo, Queue, Settlement, Shares, Turn};
 use sqlx::raw_sql;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::{Bench, Sample, drain, pickup::quantile_ms};
@@ -18,6 +19,8 @@ const CLAIMED: usize = 50;
 const TURNS: usize = 1_000;
 /// The jobs that were there when stale statistics were taken.
 const ONCE: u64 = 1_000;
+/// How often a worker's pool looks at all jobs while that is quick.
+const LOOK_AT_ALL_EVERY: Duration = Duration::from_millis(500);
 /// Rows made by one statement.
 const CHUNK: i64 = 500_000;
 
@@ -94,6 +97,7 @@ async fn claim_p99_ms(bench: &Bench<'_>, has_backlog: bool) -> anyhow::Result<f6
     let process = queue::register(&pool, &info).await?;
     let mut conn = pool.acquire().await?;
     let (shares, mut lane_after) = (Shares::default(), Uuid::nil());
+    let (mut since, mut looked_at_all) = (None, Instant::now());
     let mut acknowledgements: Vec<Acknowledgement> = Vec::new();
     let mut took_us = Vec::with_capacity(TURNS);
     for _ in 0..TURNS {
@@ -107,7 +111,7 @@ async fn claim_p99_ms(bench: &Bench<'_>, has_backlog: bool) -> anyhow::Result<f6
             count_max: CLAIMED,
             shares: &shares,
             lane_after,
-            since: None,
+            since: since.filter(|_| looked_at_all.elapsed() < LOOK_AT_ALL_EVERY),
             lanes: &KnownLanes::default(),
             acknowledgements: &acknowledgements,
         };
@@ -120,6 +124,9 @@ async fn claim_p99_ms(bench: &Bench<'_>, has_backlog: bool) -> anyhow::Result<f6
             answer.claimed.len()
         );
         lane_after = answer.lane_after;
+        if turn.since.is_none() {
+            (since, looked_at_all) = (answer.since, began);
+        }
         acknowledgements = answer
             .claimed
             .iter()

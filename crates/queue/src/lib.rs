@@ -25,6 +25,7 @@ pub mod limits;
 mod maintenance;
 mod new_job;
 mod outcome;
+mod plans;
 mod process;
 mod progress;
 mod read;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     DEADLINE_EXCEEDED, End, Error, Failure, Queue, WORKER_LOST,
     end::{Ending, end_jobs},
+    plans,
 };
 
 /// How often a job may be taken back from a dead worker before it is given up as one that kills workers.
@@ -44,7 +45,7 @@ pub async fn sweep(pool: &Pool, lease: Duration) -> Result<Swept, Error> {
     }
     loop {
         let mut tx = db::begin(pool).await?;
-        pin_plans(&mut tx).await?;
+        plans::pin(&mut tx).await?;
         let processes_lost = forget_dead(&mut tx, lease).await?;
         let (found, orphans) = lock_orphans(&mut tx).await?;
         let (lost, back): (Vec<_>, Vec<_>) =
@@ -109,18 +110,6 @@ impl Orphan {
             subject: None,
         }
     }
-}
-
-/// Leaves the planner one sensible plan for each statement of this transaction, whatever the statistics say: the queue
-/// may have grown by millions since they were taken.
-async fn pin_plans(conn: &mut Connection) -> Result<(), Error> {
-    sqlx::query!(
-        "select set_config(name, 'off', true)
-         from unnest(array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin']) as name"
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(())
 }
 
 async fn forget_dead(conn: &mut Connection, lease: Duration) -> Result<u64, Error> {
@@ -240,7 +229,7 @@ pub async fn expire(pool: &Pool) -> Result<(usize, Vec<Queue>), Error> {
             return Ok((expired, released));
         }
         let mut tx = db::begin(pool).await?;
-        pin_plans(&mut tx).await?;
+        plans::pin(&mut tx).await?;
         let late = sqlx::query!(
             "select tenant_id, id from jobs
              where deadline_at <= now() and leased_by is null

@@ -7,7 +7,7 @@ use db::{Connection, Pool};
 use kernel::ids::{JobId, TenantId};
 use uuid::Uuid;
 
-use crate::{Error, LeaseKey, Queue};
+use crate::{Error, LeaseKey, Queue, plans};
 
 /// Which version a process runs, for operators: all crates of the binary have one.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -71,13 +71,16 @@ pub async fn heartbeat(pool: &Pool, process: Uuid, draining: bool) -> Result<Hea
     if renewed == 0 {
         return Ok(Heartbeat::Lost);
     }
+    let mut tx = db::begin(pool).await?;
+    plans::pin(&mut tx).await?;
     let cancelled = sqlx::query!(
         "select tenant_id, id, lease_token from jobs
          where leased_by = $1 and state = 'running' and cancel_requested",
         process,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await?;
+    tx.commit().await?;
     let cancelled = cancelled.into_iter().map(|row| LeaseKey {
         tenant: TenantId::from_uuid(row.tenant_id),
         job: JobId::from_uuid(row.id),
@@ -108,10 +111,10 @@ pub async fn forgotten(
     age_min: Duration,
 ) -> Result<Vec<Queue>, Error> {
     let held: Vec<Uuid> = held.iter().map(|job| job.uuid()).collect();
+    let mut tx = db::begin(pool).await?;
+    plans::pin(&mut tx).await?;
     let queues = sqlx::query_scalar!(
-        // One that is locked, perhaps on a connection that fell silent, is left for the next time. They are looked for
-        // once: as a joined table, statistics that say there are few jobs would have them looked for again for each job
-        // that is gone and that an old transaction keeps.
+        // One that is locked, perhaps on a connection that fell silent, is left for the next time.
         "update jobs j
          set state = 'ready', run_at = now(), attempt = j.attempt - 1, leased_by = null, leased_at = null
          where ctid = any(array(
@@ -125,7 +128,8 @@ pub async fn forgotten(
         age_min.as_millis() as f64,
         &held,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(crate::turn::queues(&queues))
 }

@@ -1,6 +1,6 @@
-//! What the hot statements read does not depend on statistics: with fresh ones, with none, and with such as were taken
-//! when the tables were empty or held something else, each reads a bounded number of rows of tables that hold tens of
-//! thousands.
+//! What the hot statements read does not depend on statistics: with fresh ones, with none, with such as were taken when the
+//! tables were empty or held something else, and on a connection that planned its statements then, each reads a bounded
+//! number of rows of tables that hold tens of thousands.
 
 use queue::{KnownLanes, Shares, TurnAnswer};
 
@@ -25,7 +25,12 @@ enum Statistics {
     None,
     WhenEmpty,
     WhenAllRan,
+    /// Whatever it sees now, the connection has the plans that it made for empty tables.
+    PlannedWhenEmpty,
 }
+
+/// Executions after which a connection keeps a statement's plan.
+const PLANNED_AFTER: usize = 6;
 
 /// One connection, and how much it has read.
 struct Reader {
@@ -79,6 +84,15 @@ impl Reader {
         queue::turn(&mut conn, &turn).await.unwrap()
     }
 
+    /// What a worker process does now and then, beside its turns.
+    async fn looks_after_jobs(&self) {
+        queue::heartbeat(&self.pool, self.process, false).await.unwrap();
+        queue::forgotten(&self.pool, self.process, &[], LONG).await.unwrap();
+        queue::sweep(&self.pool, LONG).await.unwrap();
+        queue::expire(&self.pool).await.unwrap();
+        queue::unpark(&self.pool, &["test.unknown"]).await.unwrap();
+    }
+
     async fn enqueue(&self, jobs: Vec<NewJob>) {
         let mut conn = self.pool.acquire().await.unwrap();
         queue::enqueue_many(&mut conn, jobs).await.unwrap();
@@ -115,9 +129,10 @@ async fn analyzed(db: &TestDb) {
     sqlx::query!("analyze").execute(db.pool()).await.unwrap();
 }
 
-/// A database with a backlog of every sort and statistics of a certain age.
-async fn stage(about: Statistics) -> TestDb {
+/// A database with a backlog of every sort and statistics of a certain age, and who reads it.
+async fn stage(about: Statistics) -> (TestDb, Reader) {
     let db = TestDb::new().await;
+    let reader = Reader::new(&db).await;
     sqlx::query!("alter table jobs set (autovacuum_enabled = false)").execute(db.pool()).await.unwrap();
     sqlx::query!("alter table job_unique_keys set (autovacuum_enabled = false)")
         .execute(db.pool())
@@ -134,6 +149,12 @@ async fn stage(about: Statistics) -> TestDb {
             .unwrap();
         analyzed(&db).await;
         sqlx::query!("delete from jobs").execute(db.pool()).await.unwrap();
+    }
+    if about == Statistics::PlannedWhenEmpty {
+        for _ in 0..PLANNED_AFTER {
+            reader.turn(Queue::Enrich, BATCH, &[]).await;
+            reader.looks_after_jobs().await;
+        }
     }
     // One long lane in one queue, and three kinds of twenty tenants, one of them with most jobs, in another.
     let lone = Uuid::now_v7();
@@ -162,12 +183,11 @@ async fn stage(about: Statistics) -> TestDb {
     if about == Statistics::Fresh {
         analyzed(&db).await;
     }
-    db
+    (db, reader)
 }
 
 async fn reads_are_bounded(about: Statistics) {
-    let db = stage(about).await;
-    let reader = Reader::new(&db).await;
+    let (db, reader) = stage(about).await;
     let done = |claim: &Claimed| Acknowledgement {
         lease: claim.lease,
         row: claim.row,
@@ -242,6 +262,11 @@ async fn without_statistics_reads_are_bounded() {
 #[tokio::test]
 async fn with_statistics_of_empty_tables_reads_are_bounded() {
     reads_are_bounded(Statistics::WhenEmpty).await;
+}
+
+#[tokio::test]
+async fn on_a_connection_that_planned_for_empty_tables_reads_are_bounded() {
+    reads_are_bounded(Statistics::PlannedWhenEmpty).await;
 }
 
 #[tokio::test]

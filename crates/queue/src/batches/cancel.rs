@@ -8,6 +8,7 @@ use kernel::ids::{BatchId, JobId, TenantId};
 use crate::{
     CANCELLED, End, Error, Failure, Queue,
     end::{Ending, end_jobs},
+    plans,
 };
 
 /// Children ended, or asked to stop, in one transaction.
@@ -126,6 +127,7 @@ async fn cancel_children(pool: &Pool, id: BatchId, by: &str) -> Result<Cancelled
 /// Ends some children that nobody holds.
 async fn cancel_chunk(pool: &Pool, id: BatchId, by: &str) -> Result<(u64, Vec<Queue>), Error> {
     let mut tx = db::begin(pool).await?;
+    plans::pin(&mut tx).await?;
     // In no order: whoever skips what is locked waits for nobody.
     let free = sqlx::query!(
         "select tenant_id, id from jobs where batch_id = $1 and leased_by is null
@@ -151,20 +153,22 @@ async fn cancel_chunk(pool: &Pool, id: BatchId, by: &str) -> Result<(u64, Vec<Qu
 
 /// Asks some children that run to stop. It locks jobs alone, and never waits: a handler's transaction may take long.
 async fn ask_chunk(pool: &Pool, id: BatchId) -> Result<u64, Error> {
+    let mut tx = db::begin(pool).await?;
+    plans::pin(&mut tx).await?;
     let asked = sqlx::query!(
-        "update jobs j
+        "update jobs
          set cancel_requested = true
-         from (
-             select tenant_id, id from jobs
+         where ctid = any(array(
+             select ctid from jobs
              where batch_id = $1 and leased_by is not null and not cancel_requested
              limit $2
              for update skip locked
-         ) as r
-         where j.tenant_id = r.tenant_id and j.id = r.id",
+         ))",
         id.uuid(),
         CHUNK_MAX,
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(asked.rows_affected())
 }

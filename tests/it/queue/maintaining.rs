@@ -131,13 +131,24 @@ async fn jobs_end_while_an_old_week_waits_for_a_long_reader_of_all_history() {
     assert_eq!(done, PartitionsDropped { dropped: 1, held: 0 });
 }
 
-/// Stores jobs and makes them vanish, as if many had run.
+/// Keeps the server's own cleaner, who may come at any moment, from the jobs.
+async fn uncleaned(pool: &Pool) {
+    execute(pool, "alter table jobs set (autovacuum_enabled = false)").await;
+}
+
+/// Stores jobs and counts them at once: the server tells its counts when a session rests.
+async fn fill(conn: &mut db::Transaction, jobs: usize) {
+    queue::enqueue_many(conn, (0..jobs).map(|_| plain()).collect()).await.unwrap();
+    sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut **conn).await.unwrap();
+}
+
+/// Stores jobs and makes them vanish, as if many had run; only we clean up after them.
 async fn churn(pool: &Pool, jobs: usize) {
-    let mut conn = pool.acquire().await.unwrap();
-    queue::enqueue_many(&mut conn, (0..jobs).map(|_| plain()).collect()).await.unwrap();
-    sqlx::raw_sql("delete from jobs").execute(&mut conn).await.unwrap();
-    // The server tells its counts about once a second; nobody wants to wait for it.
-    sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut conn).await.unwrap();
+    uncleaned(pool).await;
+    let mut tx = db::begin(pool).await.unwrap();
+    fill(&mut tx, jobs).await;
+    sqlx::raw_sql("delete from jobs").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 async fn table(pool: &Pool, name: &str) -> TableState {
@@ -216,10 +227,9 @@ async fn indexes_are_not_rebuilt_for_small_reasons() {
     execute(db.pool(), "vacuum jobs").await;
     let done = queue::reindex(db.pool(), &IndexBounds::default()).await.unwrap();
     assert_eq!(done.rebuilt, None, "they are small");
-    let mut conn = db.pool().acquire().await.unwrap();
-    queue::enqueue_many(&mut conn, (0..8_000).map(|_| plain()).collect()).await.unwrap();
-    sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut conn).await.unwrap();
-    drop(conn);
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    fill(&mut tx, 8_000).await;
+    tx.commit().await.unwrap();
     let bounds = IndexBounds { bytes_min: 100 * 1024, times_max: 8 };
     eventually("the count", async || table(db.pool(), "jobs").await.live_rows >= 8_000).await;
     assert_eq!(queue::reindex(db.pool(), &bounds).await.unwrap().rebuilt, None, "they are full");

@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 #[derive(Debug, Clone)]
 pub struct Progress {
     bar: ProgressBar,
-    /// When the last line was written, if lines are.
-    lines: Option<Arc<Mutex<Instant>>>,
+    /// When the last line was written, where lines are.
+    last_line_at: Option<Arc<Mutex<Option<Instant>>>>,
 }
 
 /// The time between two lines that only count on.
@@ -27,8 +27,8 @@ impl Progress {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        let lines = (!std::io::stderr().is_terminal()).then(|| Arc::new(Mutex::new(Instant::now())));
-        Self { bar, lines }
+        let last_line_at = (!std::io::stderr().is_terminal()).then(Arc::default);
+        Self { bar, last_line_at }
     }
 
     /// A run of a figure begins.
@@ -47,10 +47,7 @@ impl Progress {
 
     /// Leaves a line above.
     pub fn leave(&self, line: impl AsRef<str>) {
-        self.bar.suspend(|| {
-            // Progress is a courtesy; when standard error is gone, nobody misses it.
-            let _ = writeln!(std::io::stderr(), "{}", line.as_ref());
-        });
+        self.bar.suspend(|| print(line.as_ref()));
     }
 
     /// A measurement is done.
@@ -65,13 +62,18 @@ impl Progress {
 
     /// Writes a line where no bar is seen, unless there was one just before.
     fn write_line(&self, what: &str, after: Duration) {
-        let Some(written_at) = &self.lines else { return };
-        let mut written_at = written_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if written_at.elapsed() < after {
+        let Some(last) = &self.last_line_at else { return };
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < after) {
             return;
         }
-        *written_at = Instant::now();
+        *last = Some(Instant::now());
         let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
-        let _ = writeln!(std::io::stderr(), "[{done}/{all}] {} s: {what}", self.bar.elapsed().as_secs());
+        print(&format!("[{done}/{all}] {} s: {what}", self.bar.elapsed().as_secs()));
     }
+}
+
+/// Progress is a courtesy; when standard error is gone, nobody misses it.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -16,7 +16,7 @@ its runs; a drain that does not end with every job in history, once, has no figu
 progress to standard error. The machine should be otherwise idle; what counts is the ratio to a peer or to the floor
 of the same run, not the number.
 
-All of it takes about half an hour, of which most is spent on 10M rows; with --peers an hour.
+All of it takes about a quarter of an hour, of which most is spent on 10M rows; with --peers half an hour.
 
 Examples:
   bench queue --only drain_500              one figure, and what comes with it

@@ -29,7 +29,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use maintenance::MaintenanceSettings;
-pub use pump::TurnSettings;
+pub use pump::{LOOK_AT_ALL_EVERY, TurnSettings};
 pub use upkeep::LEASE_CONNECTIONS;
 
 use crate::{

@@ -94,8 +94,8 @@ const CONTENDED: Duration = Duration::from_millis(5);
 const HELD_BACK_ENDS: usize = 4;
 const HELD_BACK_FOR: Duration = Duration::from_millis(50);
 
-/// How often all ready jobs are looked at; in between, those that were to run lately are.
-const LOOK_AT_ALL_EVERY: Duration = Duration::from_millis(500);
+/// How often a pool looks at all ready jobs while that is quick; in between, at those that were to run lately.
+pub const LOOK_AT_ALL_EVERY: Duration = Duration::from_millis(500);
 /// The part of a pool's time that such looks may take, which is long where an old transaction keeps what is gone: one in
 /// so many.
 const LOOK_AT_ALL_SHARE: u32 = 20;

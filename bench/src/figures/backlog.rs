@@ -7,7 +7,7 @@
 
 use queue::{Acknowledgement, End, KnownLanes, NewJob, ProcessInfo, Queue, Settlement, Shares, Turn};
 use sqlx::raw_sql;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Bench, Sample, drain, pickup::quantile_ms};
@@ -19,8 +19,6 @@ const CLAIMED: usize = 50;
 const TURNS: usize = 1_000;
 /// The jobs that were there when stale statistics were taken.
 const ONCE: u64 = 1_000;
-/// How often a worker's pool looks at all jobs while that is quick.
-const LOOK_AT_ALL_EVERY: Duration = Duration::from_millis(500);
 /// Rows made by one statement.
 const CHUNK: i64 = 500_000;
 
@@ -113,7 +111,7 @@ async fn claim_p99_ms(bench: &Bench<'_>, has_backlog: bool) -> anyhow::Result<f6
             count_max: CLAIMED,
             shares: &shares,
             lane_after,
-            since: since.filter(|_| looked_at_all.elapsed() < LOOK_AT_ALL_EVERY),
+            since: since.filter(|_| looked_at_all.elapsed() < workers::LOOK_AT_ALL_EVERY),
             lanes: &KnownLanes::default(),
             acknowledgements: &acknowledgements,
         };

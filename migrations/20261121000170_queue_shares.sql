@@ -136,14 +136,45 @@ begin
 end
 $$;
 
+-- When the oldest ready job of some lanes was to run. Of each lane its first job is given; the first of a less urgent
+-- priority may be older. Null when a lane has jobs of more priorities than are looked at. Only `job_turn` and `job_pick`
+-- call it, under their settings.
+create function job_oldest(
+    p_lanes uuid[], p_priorities smallint[], p_run_ats timestamptz[]
+) returns timestamptz
+language plpgsql stable
+as $$
+declare
+    c_priorities_max constant integer := 16;
+begin
+    return (
+        with recursive walk as (
+            select l.lane, l.priority, l.run_at, 1 as n
+            from unnest(p_lanes, p_priorities, p_run_ats) as l (lane, priority, run_at)
+            union all
+            select w.lane, next.priority, next.run_at, w.n + 1
+            from walk w
+            cross join lateral (
+                select j.priority, j.run_at from jobs j
+                where j.lane = w.lane and j.state = 'ready' and j.priority > w.priority
+                order by j.priority, j.run_at, j.id
+                limit 1
+            ) as next
+            where w.n <= c_priorities_max
+        )
+        select case when max(n) <= c_priorities_max then min(run_at) end from walk
+    );
+end
+$$;
+
 -- Chooses and locks up to `p_count` ready jobs of a queue in which more than one lane has any: first how many of each
 -- share, then its most urgent ones. Shares are looked at in a circle that begins after that of `p_lane_after`, 256 at
 -- the most; of a share that has more lanes than can be looked at, a stretch that begins anywhere. Only `job_turn`
 -- calls it, under its settings.
 --
 -- Answers the jobs, where the next look begins, whether to look again at once, when a limit that holds jobs back clears,
--- whether nothing else does, whether any of the lanes' kinds draws on limits, and when the oldest of the lanes' first jobs
--- was to run; null when not all lanes were seen.
+-- whether nothing else does, whether any of the lanes' kinds draws on limits, and when the oldest job that it saw was to
+-- run; null when it did not see all.
 create function job_pick(
     p_process uuid, p_queue text, p_lane_from uuid, p_lane_to uuid, p_lane_after uuid, p_since timestamptz, p_count integer,
     p_shares uuid[], p_passes double precision[], k_lanes uuid[], k_priorities smallint[], p_controlled boolean,
@@ -240,20 +271,20 @@ begin
         array_agg(kind order by n), array_agg(key order by n),
         array_agg(priority order by n), array_agg(run_at order by n), array_agg(id order by n),
         array_agg(share_id order by n) filter (where nth = 1),
-        max(n) >= c_looks_max or (select max(owner) > c_shares_max from walk), min(run_at)
-    into l_lanes, l_owners, l_nths, l_kinds, l_keys, h_priorities, h_run_ats, h_ids, s_shares, v_cut, oldest
+        max(n) >= c_looks_max or (select max(owner) > c_shares_max from walk)
+    into l_lanes, l_owners, l_nths, l_kinds, l_keys, h_priorities, h_run_ats, h_ids, s_shares, v_cut
     from walk
     where owner <= c_shares_max;
     if l_lanes is null then
         -- Others were quicker.
         lane_after := p_lane_after;
         again := false;
-        oldest := 'infinity';
+        oldest := case when p_since = '-infinity' then 'infinity' end;
         return;
     end if;
 
-    if v_cut or c_lanes_max = any(l_nths) then
-        oldest := null;
+    if p_since = '-infinity' and not v_cut and c_lanes_max <> all(l_nths) then
+        oldest := job_oldest(l_lanes, h_priorities, h_run_ats);
     end if;
     if c_lanes_max = any(l_nths) then
         -- Some have more lanes than were looked at: of these, other ones each time.

@@ -67,7 +67,7 @@ declare
     v_again boolean := false;
     v_only_limits boolean := false;
     v_since timestamptz := coalesce(p_since, '-infinity');
-    -- When the oldest of the lanes' first jobs was to run, if all were seen.
+    -- When the oldest job was to run, if all were looked at.
     v_oldest timestamptz;
     v_tids tid[] := '{}';
     v_controlled boolean;
@@ -126,10 +126,12 @@ begin
             v_alone := v_alone and not v_several;
         end if;
         if not v_alone and not v_several then
-            v_oldest := 'infinity';
+            v_oldest := case when v_since = '-infinity' then 'infinity' end;
         elsif v_alone then
             -- One lane: nothing to be fair about.
-            v_oldest := v_first.run_at;
+            if v_since = '-infinity' then
+                v_oldest := job_oldest(array[v_first.lane], array[v_first.priority], array[v_first.run_at]);
+            end if;
             select weight into v_weight from job_tenants where tenant_id = v_first.share_id;
             v_room := p_count;
             if v_controlled then
@@ -155,7 +157,7 @@ begin
             if v_room > 0 then
                 v_tids := array(
                     select ctid from jobs
-                    where lane = v_first.lane and state = 'ready'
+                    where lane = v_first.lane and state = 'ready' and run_at >= v_since
                       and (priority, run_at, id) >= (v_first.priority, v_first.run_at, v_first.id)
                     order by priority, run_at, id
                     limit v_room
@@ -180,9 +182,8 @@ begin
     return query select
         v_refused, coalesce(cardinality(v_done), 0), v_released,
         (extract(epoch from v_due - now()) * 1000)::bigint, v_again, v_only_limits,
-        -- Older ones than the first of its lane are less urgent: it is not their turn yet. And who stores a job says when
-        -- it is to run before others see it: some time is left for that.
-        case when v_oldest is not null and p_since is null then least(v_oldest, now() - interval '1 second') end,
+        -- Who stores a job says when it is to run before others see it: some time is left for that.
+        case when v_oldest is not null then least(v_oldest, now() - interval '1 second') end,
         null::uuid, null::uuid, null::tid, null::integer, null::text, null::smallint, null::smallint, null::json,
         null::text, null::text, null::boolean, v_lane_after, null::smallint, null::uuid, null::smallint, null::bigint;
     if cardinality(v_tids) > 0 then

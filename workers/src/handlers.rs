@@ -16,6 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Longer than the answer to any claim may take to arrive.
 const CLAIM_AGE_MIN: Duration = Duration::from_secs(6);
+/// Looking for forgotten jobs rests for so many times as long as it took, which is long where an old transaction keeps
+/// what is gone.
+const FORGOTTEN_REST: u32 = 20;
 
 pub(crate) async fn watch(running: Running, ended: CancellationToken) {
     while !ended.is_cancelled() {
@@ -53,8 +56,9 @@ pub(crate) async fn give_back_forgotten(
     ended: CancellationToken,
 ) {
     while !ended.is_cancelled() {
+        let began = Instant::now();
         if let Some(process) = incarnation.current() {
-            match queue::forgotten(&pool, process, &running.jobs(), CLAIM_AGE_MIN).await {
+            match queue::forgotten(&pool, process, &running.held(), CLAIM_AGE_MIN).await {
                 Ok(queues) if queues.is_empty() => {}
                 Ok(queues) => {
                     tracing::warn!("gave back jobs whose claim was not heard of");
@@ -63,7 +67,7 @@ pub(crate) async fn give_back_forgotten(
                 Err(error) => tracing::warn!(%error, "forgotten jobs not looked for"),
             }
         }
-        pause(settings.sweep, &ended).await;
+        pause(settings.sweep.max(began.elapsed() * FORGOTTEN_REST), &ended).await;
     }
 }
 

@@ -86,7 +86,8 @@ impl Incarnation {
             let stop_at = renewed_at + *lease * 3 / 4;
             // A connection that fell silent leaves time for another try, on another one.
             let until = stop_at.min(asked_at + *lease * 3 / 8);
-            let renewal = queue::heartbeat(&beats, id, shutdown.is_cancelled());
+            let held = self.0.running.held();
+            let renewal = queue::heartbeat(&beats, id, shutdown.is_cancelled(), &held);
             let renewal = tokio::time::timeout_at(until, renewal).await;
             match renewal.unwrap_or(Err(queue::Error::Unanswered)) {
                 Ok(Heartbeat::Alive { cancelled }) => {

@@ -364,7 +364,7 @@ impl Pump {
         if let Some(due) = answer.due {
             state.look_at = state.look_at.min(now + due);
         }
-        if flight.count > 0 && flight.since.is_none() {
+        if flight.count > 0 && (flight.since.is_none() || answer.since.is_some()) {
             let took = flight.began_at.elapsed();
             state.since = answer.since;
             state.look_at_all_at = now + LOOK_AT_ALL_EVERY.max(took * LOOK_AT_ALL_SHARE);

@@ -12,7 +12,6 @@ use std::{
 };
 
 use jobs::Usage;
-use kernel::ids::JobId;
 use queue::{Claimed, LeaseKey, ProgressReport};
 use tokio::{sync::mpsc, task::AbortHandle};
 
@@ -198,9 +197,9 @@ impl Running {
         leases
     }
 
-    /// Every job held here.
-    pub(crate) fn jobs(&self) -> Vec<JobId> {
-        self.lock().keys().map(|lease| lease.job).collect()
+    /// Every claim held here.
+    pub(crate) fn held(&self) -> Vec<LeaseKey> {
+        self.lock().keys().copied().collect()
     }
 
     #[cfg(test)]
@@ -215,7 +214,7 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
-    use kernel::ids::TenantId;
+    use kernel::ids::{JobId, TenantId};
 
     use super::*;
 

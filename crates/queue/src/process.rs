@@ -55,11 +55,16 @@ pub enum Heartbeat {
     Lost,
 }
 
-/// Renews all leases of a process at once.
+/// Renews all leases of a process at once, and looks which of the jobs it runs, `held`, somebody cancelled.
 ///
 /// # Errors
 /// [`Error::Database`]; the leases then still run out at their time.
-pub async fn heartbeat(pool: &Pool, process: Uuid, draining: bool) -> Result<Heartbeat, Error> {
+pub async fn heartbeat(
+    pool: &Pool,
+    process: Uuid,
+    draining: bool,
+    held: &[LeaseKey],
+) -> Result<Heartbeat, Error> {
     let renewed = sqlx::query!(
         "update worker_processes set heartbeat_at = now(), draining = $2 where id = $1",
         process,
@@ -71,12 +76,27 @@ pub async fn heartbeat(pool: &Pool, process: Uuid, draining: bool) -> Result<Hea
     if renewed == 0 {
         return Ok(Heartbeat::Lost);
     }
+    Ok(Heartbeat::Alive { cancelled: cancelled(pool, process, held).await? })
+}
+
+/// Those of the jobs that a process runs that somebody cancelled. They are looked for one by one: what the index of
+/// running jobs keeps for an old transaction grows with every job that ever ran.
+async fn cancelled(pool: &Pool, process: Uuid, held: &[LeaseKey]) -> Result<Vec<LeaseKey>, Error> {
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tenants: Vec<Uuid> = held.iter().map(|lease| lease.tenant.uuid()).collect();
+    let ids: Vec<Uuid> = held.iter().map(|lease| lease.job.uuid()).collect();
     let mut tx = db::begin(pool).await?;
     plans::pin(&mut tx).await?;
     let cancelled = sqlx::query!(
-        "select tenant_id, id, lease_token from jobs
-         where leased_by = $1 and state = 'running' and cancel_requested",
+        "select j.tenant_id, j.id, j.lease_token
+         from unnest($2::uuid[], $3::uuid[]) as held (tenant_id, id)
+         join jobs j on j.tenant_id = held.tenant_id and j.id = held.id
+         where j.leased_by = $1 and j.state = 'running' and j.cancel_requested",
         process,
+        &tenants,
+        &ids,
     )
     .fetch_all(&mut *tx)
     .await?;
@@ -86,7 +106,7 @@ pub async fn heartbeat(pool: &Pool, process: Uuid, draining: bool) -> Result<Hea
         job: JobId::from_uuid(row.id),
         token: row.lease_token,
     });
-    Ok(Heartbeat::Alive { cancelled: cancelled.collect() })
+    Ok(cancelled.collect())
 }
 
 /// Ends an incarnation that holds no more leases.
@@ -107,10 +127,10 @@ pub async fn unregister(conn: &mut Connection, process: Uuid) -> Result<(), Erro
 pub async fn forgotten(
     pool: &Pool,
     process: Uuid,
-    held: &[JobId],
+    held: &[LeaseKey],
     age_min: Duration,
 ) -> Result<Vec<Queue>, Error> {
-    let held: Vec<Uuid> = held.iter().map(|job| job.uuid()).collect();
+    let held: Vec<Uuid> = held.iter().map(|lease| lease.job.uuid()).collect();
     let mut tx = db::begin(pool).await?;
     plans::pin(&mut tx).await?;
     let queues = sqlx::query_scalar!(

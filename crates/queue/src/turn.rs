@@ -121,7 +121,7 @@ pub struct TurnAnswer {
     pub only_limits: bool,
     /// Where to go on looking for lanes.
     pub lane_after: Uuid,
-    /// All ready jobs were looked at, and of those that were to run before this instant none is left whose turn it is.
+    /// All ready jobs were looked at, and of those that were to run before this instant none is left.
     /// Others may become ready that were to run before (stored by a transaction that lasts, say), so it holds for a
     /// moment.
     pub since: Option<DateTime<Utc>>,

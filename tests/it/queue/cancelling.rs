@@ -34,12 +34,16 @@ async fn the_worker_of_a_running_job_is_told_with_its_next_heartbeat() {
     let claim = claimed(db.pool(), worker).await;
     assert_eq!(cancel(db.pool(), TenantId::SYSTEM, claim.lease.job).await, Cancelled::Asked);
     assert_eq!(state(db.pool(), claim.lease.job).await.as_deref(), Some("running"));
-    let Heartbeat::Alive { cancelled } = queue::heartbeat(db.pool(), worker, false).await.unwrap() else {
+    let Heartbeat::Alive { cancelled } =
+        queue::heartbeat(db.pool(), worker, false, &[claim.lease]).await.unwrap()
+    else {
         panic!("the process is alive");
     };
     assert_eq!(cancelled, [claim.lease]);
     let other = process(db.pool()).await;
-    let Heartbeat::Alive { cancelled } = queue::heartbeat(db.pool(), other, false).await.unwrap() else {
+    let Heartbeat::Alive { cancelled } =
+        queue::heartbeat(db.pool(), other, false, &[claim.lease]).await.unwrap()
+    else {
         panic!("the other process is alive");
     };
     assert!(cancelled.is_empty());

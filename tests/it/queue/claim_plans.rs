@@ -86,7 +86,7 @@ impl Reader {
 
     /// What a worker process does now and then, beside its turns.
     async fn looks_after_jobs(&self) {
-        queue::heartbeat(&self.pool, self.process, false).await.unwrap();
+        queue::heartbeat(&self.pool, self.process, false, &[]).await.unwrap();
         queue::forgotten(&self.pool, self.process, &[], LONG).await.unwrap();
         queue::sweep(&self.pool, LONG).await.unwrap();
         queue::expire(&self.pool).await.unwrap();
@@ -229,9 +229,10 @@ async fn reads_are_bounded(about: Statistics) {
     reader.check(about, "storing those that exist", reader.enqueue(unique("new"))).await;
 
     let claimed = reader.turn(Queue::Enrich, BATCH, &[]).await.claimed;
-    reader.check(about, "a heartbeat", queue::heartbeat(&reader.pool, reader.process, false)).await.unwrap();
-    let held = [claimed[0].lease.job];
-    let forgotten = queue::forgotten(&reader.pool, reader.process, &held, Duration::ZERO);
+    let held: Vec<_> = claimed.iter().map(|claim| claim.lease).collect();
+    let heartbeat = queue::heartbeat(&reader.pool, reader.process, false, &held);
+    reader.check(about, "a heartbeat", heartbeat).await.unwrap();
+    let forgotten = queue::forgotten(&reader.pool, reader.process, &held[..1], Duration::ZERO);
     reader.check(about, "looking for forgotten ones", forgotten).await.unwrap();
     let swept = reader.check(about, "a sweep", queue::sweep(&reader.pool, LONG)).await.unwrap();
     assert_eq!(swept.taken_back, 100);

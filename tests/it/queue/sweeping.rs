@@ -61,7 +61,7 @@ async fn a_live_process_is_never_robbed() {
     }
     silence(db.pool(), alive).await;
     silence(db.pool(), dead).await;
-    assert!(matches!(queue::heartbeat(db.pool(), alive, false).await.unwrap(), Heartbeat::Alive { .. }));
+    assert!(matches!(queue::heartbeat(db.pool(), alive, false, &[]).await.unwrap(), Heartbeat::Alive { .. }));
     let swept = queue::sweep(db.pool(), LONG).await.unwrap();
     assert_eq!((swept.processes_lost, swept.taken_back), (1, 2));
     for job in kept {
@@ -75,7 +75,7 @@ async fn a_process_that_was_declared_dead_is_told_so_and_cannot_come_back_under_
     let dead = process(db.pool()).await;
     silence(db.pool(), dead).await;
     queue::sweep(db.pool(), LONG).await.unwrap();
-    assert!(matches!(queue::heartbeat(db.pool(), dead, false).await.unwrap(), Heartbeat::Lost));
+    assert!(matches!(queue::heartbeat(db.pool(), dead, false, &[]).await.unwrap(), Heartbeat::Lost));
     stored(db.pool(), plain()).await;
     assert!(queue::claim(db.pool(), dead, Queue::Enrich, 1).await.unwrap().is_empty());
 }

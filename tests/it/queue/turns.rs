@@ -111,7 +111,7 @@ async fn a_claim_whose_answer_was_lost_is_given_back_and_uses_no_attempt() {
     let known = turn(db.pool(), worker, 1, &[]).await.claimed;
     let lost = turn(db.pool(), worker, 1, &[]).await.claimed;
     let others = turn(db.pool(), other, 1, &[]).await.claimed;
-    let held = [known[0].lease.job];
+    let held = [known[0].lease];
     let young = queue::forgotten(db.pool(), worker, &held, LONG).await.unwrap();
     assert!(young.is_empty(), "its answer may still be on its way");
     let queues = queue::forgotten(db.pool(), worker, &held, Duration::ZERO).await.unwrap();
@@ -192,6 +192,32 @@ async fn a_look_that_leaves_jobs_behind_wants_the_oldest_of_them_to_be_looked_fo
     assert_eq!(rest.claimed.len(), 4);
     let none = turn(db.pool(), process, 5, &[]).await;
     assert!(none.since.unwrap() > hour_ago, "now all are claimed");
+}
+
+#[tokio::test]
+async fn older_jobs_that_are_less_urgent_do_not_wait_for_the_next_look_at_all() {
+    let db = TestDb::new().await;
+    let process = process(db.pool()).await;
+    for lanes in 1..=2 {
+        let mut conn = db.pool().acquire().await.unwrap();
+        for _ in 0..lanes {
+            let owner = TenantId::from_uuid(kernel::ids::PartnerId::new().uuid());
+            let older = [0, 5, 7, 7].map(|priority| plain().tenant(owner).priority(priority)).to_vec();
+            queue::enqueue_many(&mut conn, older).await.unwrap();
+            sqlx::query!("update jobs set run_at = run_at - interval '1 hour' where state = 'ready'")
+                .execute(&mut conn)
+                .await
+                .unwrap();
+            let urgent = plain().tenant(owner).priority(-5);
+            queue::enqueue(&mut conn, urgent).await.unwrap();
+        }
+        let (shares, known) = (Shares::default(), KnownLanes::default());
+        let mut turn = Turn { count_max: lanes, ..look_of(process, &shares, &known) };
+        let urgent = queue::turn(&mut conn, &turn).await.unwrap();
+        assert_eq!(urgent.claimed.iter().map(|job| job.priority).collect::<Vec<_>>(), vec![-5; lanes]);
+        turn = Turn { count_max: 100, since: urgent.since, ..turn };
+        assert_eq!(queue::turn(&mut conn, &turn).await.unwrap().claimed.len(), 4 * lanes);
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use anyhow::ensure;
 use tokio::time::{Instant, sleep};
 
 use crate::faults::stage::{Play, Report, Stage};
+use crate::faults::worker::WorkerSpec;
 
 /// By when everything is done once the transaction has ended.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
@@ -16,7 +17,8 @@ const DEPTH_MAX_S: u32 = 3;
 pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
     let (seconds, rate) = stage.size.of((4, 50), (180, 800));
     let mut play = Play::begin(&stage).await?;
-    let spec = play.calm_spec();
+    // Slots for twice the load, though all sessions and the workers share the machine with the server.
+    let spec = WorkerSpec { slots: 16, ..play.calm_spec() };
     play.start(&spec, 2).await?;
     let mut idle = db::begin(&play.pool).await?;
     sqlx::raw_sql(

@@ -80,6 +80,13 @@ async fn silence(pool: &Pool, process: Uuid) {
     .unwrap();
 }
 
+/// A transaction whose counts of rows the server tells at its commit, and not when its session has rested.
+async fn counted(pool: &Pool) -> db::Transaction {
+    let mut tx = db::begin(pool).await.unwrap();
+    sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut *tx).await.unwrap();
+    tx
+}
+
 /// Claims the most urgent job there is.
 async fn claimed(pool: &Pool, process: Uuid) -> Claimed {
     let jobs = queue::claim(pool, process, Queue::Enrich, 1).await.unwrap();

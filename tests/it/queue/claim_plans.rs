@@ -101,6 +101,7 @@ impl Reader {
 
 /// Whatever grew from one job of each sort, a thousandfold: copies of it under new ids.
 async fn copied(db: &TestDb, rows: i32) {
+    let mut tx = counted(db.pool()).await;
     sqlx::query!(
         "insert into jobs (
              tenant_id, id, lane, share_id, queue, kind, key, state, leased_by, leased_at, run_at, attempts_max, unique_key,
@@ -112,7 +113,7 @@ async fn copied(db: &TestDb, rows: i32) {
          where state <> 'running'",
         rows,
     )
-    .execute(db.pool())
+    .execute(&mut *tx)
     .await
     .unwrap();
     sqlx::query!(
@@ -120,9 +121,10 @@ async fn copied(db: &TestDb, rows: i32) {
          select distinct on (tenant_id, kind, unique_key) tenant_id, kind, unique_key, id from jobs
          where unique_key is not null on conflict do nothing"
     )
-    .execute(db.pool())
+    .execute(&mut *tx)
     .await
     .unwrap();
+    tx.commit().await.unwrap();
 }
 
 async fn analyzed(db: &TestDb) {
@@ -143,12 +145,16 @@ async fn stage(about: Statistics) -> (TestDb, Reader) {
     }
     if about == Statistics::WhenAllRan {
         super::fair_share::store(db.pool(), (0..1_000).map(|_| plain())).await;
+        let mut tx = counted(db.pool()).await;
         sqlx::query!("update jobs set state = 'running', leased_by = gen_random_uuid()")
-            .execute(db.pool())
+            .execute(&mut *tx)
             .await
             .unwrap();
+        tx.commit().await.unwrap();
         analyzed(&db).await;
-        sqlx::query!("delete from jobs").execute(db.pool()).await.unwrap();
+        let mut tx = counted(db.pool()).await;
+        sqlx::query!("delete from jobs").execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
     }
     if about == Statistics::PlannedWhenEmpty {
         for _ in 0..PLANNED_AFTER {
@@ -237,14 +243,16 @@ async fn reads_are_bounded(about: Statistics) {
     let swept = reader.check(about, "a sweep", queue::sweep(&reader.pool, LONG)).await.unwrap();
     assert_eq!(swept.taken_back, 100);
     reader.check(about, "looking for expired ones", queue::expire(&reader.pool)).await.unwrap();
+    let mut tx = counted(db.pool()).await;
     sqlx::query!(
         "update jobs set deadline_at = now() where id in (
              select id from jobs where deadline_at is not null and state = 'scheduled' limit 30
          )"
     )
-    .execute(db.pool())
+    .execute(&mut *tx)
     .await
     .unwrap();
+    tx.commit().await.unwrap();
     let (expired, _) = reader.check(about, "ending late ones", queue::expire(&reader.pool)).await.unwrap();
     assert_eq!(expired, 30);
     reader.check(about, "unparking", queue::unpark(&reader.pool, &["test.unknown"])).await.unwrap();

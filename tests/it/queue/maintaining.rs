@@ -131,22 +131,11 @@ async fn jobs_end_while_an_old_week_waits_for_a_long_reader_of_all_history() {
     assert_eq!(done, PartitionsDropped { dropped: 1, held: 0 });
 }
 
-/// Keeps the server's own cleaner, who may come at any moment, from the jobs.
-async fn uncleaned(pool: &Pool) {
-    execute(pool, "alter table jobs set (autovacuum_enabled = false)").await;
-}
-
-/// Stores jobs and counts them at once: the server tells its counts when a session rests.
-async fn fill(conn: &mut db::Transaction, jobs: usize) {
-    queue::enqueue_many(conn, (0..jobs).map(|_| plain()).collect()).await.unwrap();
-    sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut **conn).await.unwrap();
-}
-
-/// Stores jobs and makes them vanish, as if many had run; only we clean up after them.
+/// Stores jobs and makes them vanish, as if many had run. The server's own cleaner, who may come at any moment, stays away.
 async fn churn(pool: &Pool, jobs: usize) {
-    uncleaned(pool).await;
-    let mut tx = db::begin(pool).await.unwrap();
-    fill(&mut tx, jobs).await;
+    execute(pool, "alter table jobs set (autovacuum_enabled = false)").await;
+    let mut tx = counted(pool).await;
+    queue::enqueue_many(&mut tx, (0..jobs).map(|_| plain()).collect()).await.unwrap();
     sqlx::raw_sql("delete from jobs").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
 }
@@ -227,8 +216,8 @@ async fn indexes_are_not_rebuilt_for_small_reasons() {
     execute(db.pool(), "vacuum jobs").await;
     let done = queue::reindex(db.pool(), &IndexBounds::default()).await.unwrap();
     assert_eq!(done.rebuilt, None, "they are small");
-    let mut tx = db::begin(db.pool()).await.unwrap();
-    fill(&mut tx, 8_000).await;
+    let mut tx = counted(db.pool()).await;
+    queue::enqueue_many(&mut tx, (0..8_000).map(|_| plain()).collect()).await.unwrap();
     tx.commit().await.unwrap();
     let bounds = IndexBounds { bytes_min: 100 * 1024, times_max: 8 };
     eventually("the count", async || table(db.pool(), "jobs").await.live_rows >= 8_000).await;

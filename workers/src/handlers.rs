@@ -19,6 +19,8 @@ const CLAIM_AGE_MIN: Duration = Duration::from_secs(6);
 /// Looking for forgotten jobs rests for so many times as long as it took, which is long where an old transaction keeps
 /// what is gone.
 const FORGOTTEN_REST: u32 = 20;
+/// The longest rest: an answer may also take long on its way.
+const FORGOTTEN_REST_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) async fn watch(running: Running, ended: CancellationToken) {
     while !ended.is_cancelled() {
@@ -56,10 +58,13 @@ pub(crate) async fn give_back_forgotten(
     ended: CancellationToken,
 ) {
     while !ended.is_cancelled() {
-        let began = Instant::now();
+        let mut rest = settings.sweep;
         if let Some(process) = incarnation.current() {
+            let began = Instant::now();
             match queue::forgotten(&pool, process, &running.held(), CLAIM_AGE_MIN).await {
-                Ok(queues) if queues.is_empty() => {}
+                Ok(queues) if queues.is_empty() => {
+                    rest = rest.max((began.elapsed() * FORGOTTEN_REST).min(FORGOTTEN_REST_MAX));
+                }
                 Ok(queues) => {
                     tracing::warn!("gave back jobs whose claim was not heard of");
                     waker.wake_all(queues);
@@ -67,7 +72,7 @@ pub(crate) async fn give_back_forgotten(
                 Err(error) => tracing::warn!(%error, "forgotten jobs not looked for"),
             }
         }
-        pause(settings.sweep.max(began.elapsed() * FORGOTTEN_REST), &ended).await;
+        pause(rest, &ended).await;
     }
 }
 

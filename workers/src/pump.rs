@@ -364,6 +364,7 @@ impl Pump {
         if let Some(due) = answer.due {
             state.look_at = state.look_at.min(now + due);
         }
+        // Unasked, a turn looks at all when scheduled jobs have become ready.
         if flight.count > 0 && (flight.since.is_none() || answer.since.is_some()) {
             let took = flight.began_at.elapsed();
             state.since = answer.since;

@@ -86,7 +86,8 @@ impl Reader {
 
     /// What a worker process does now and then, beside its turns.
     async fn looks_after_jobs(&self) {
-        queue::heartbeat(&self.pool, self.process, false, &[]).await.unwrap();
+        let gone = LeaseKey { tenant: TenantId::SYSTEM, job: JobId::new(), token: 1 };
+        queue::heartbeat(&self.pool, self.process, false, &[gone]).await.unwrap();
         queue::forgotten(&self.pool, self.process, &[], LONG).await.unwrap();
         queue::sweep(&self.pool, LONG).await.unwrap();
         queue::expire(&self.pool).await.unwrap();

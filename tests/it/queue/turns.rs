@@ -221,6 +221,24 @@ async fn older_jobs_that_are_less_urgent_do_not_wait_for_the_next_look_at_all() 
 }
 
 #[tokio::test]
+async fn scheduled_jobs_that_became_ready_together_do_not_wait_for_the_next_look_at_all() {
+    let db = TestDb::new().await;
+    let process = process(db.pool()).await;
+    let mut conn = db.pool().acquire().await.unwrap();
+    let (shares, known) = (Shares::default(), KnownLanes::default());
+    let mut turn = look_of(process, &shares, &known);
+    let since = queue::turn(&mut conn, &turn).await.unwrap().since;
+    queue::enqueue_many(&mut conn, (0..3).map(|_| plain().delay(LONG)).collect()).await.unwrap();
+    sqlx::query!("update jobs set run_at = now() - interval '1 hour'").execute(&mut conn).await.unwrap();
+    turn = Turn { since, ..turn };
+    let first = queue::turn(&mut conn, &turn).await.unwrap();
+    assert_eq!(first.claimed.len(), 1);
+    turn = Turn { since: first.since, count_max: 5, ..turn };
+    assert!(turn.since.is_some(), "it looked at all");
+    assert_eq!(queue::turn(&mut conn, &turn).await.unwrap().claimed.len(), 2);
+}
+
+#[tokio::test]
 async fn a_job_that_was_to_run_long_before_it_was_seen_does_not_wait_for_the_next_poll() {
     let db = TestDb::new().await;
     let mut options = WorkerOptions::new(KINDS);

@@ -81,7 +81,7 @@ async fn silence(pool: &Pool, process: Uuid) {
 }
 
 /// A transaction whose counts of rows the server tells at its commit, and not when its session has rested.
-async fn counted(pool: &Pool) -> db::Transaction {
+async fn promptly_counted(pool: &Pool) -> db::Transaction {
     let mut tx = db::begin(pool).await.unwrap();
     sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut *tx).await.unwrap();
     tx

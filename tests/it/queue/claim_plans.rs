@@ -2,7 +2,8 @@
 //! tables were empty or held something else, and on a connection that planned its statements then, each reads a bounded
 //! number of rows of tables that hold tens of thousands.
 
-use queue::{KnownLanes, Shares, TurnAnswer};
+use kernel::ids::BatchId;
+use queue::{CancelledBatch, KnownLanes, NewBatch, Shares, TurnAnswer};
 
 use super::{
     kinds::{Impatient, Urgent},
@@ -84,6 +85,29 @@ impl Reader {
         queue::turn(&mut conn, &turn).await.unwrap()
     }
 
+    /// A batch of which two children in ten run, so that cancelling ends some and asks others to stop.
+    async fn batch(&self, children: usize) -> BatchId {
+        let mut tx = db::begin(&self.pool).await.unwrap();
+        let batch = NewBatch::of((0..children).map(|_| plain()).collect());
+        let id = queue::enqueue_batch(&mut tx, batch).await.unwrap().id;
+        sqlx::query!(
+            "update jobs set state = 'running', leased_by = $2, leased_at = now()
+             where ctid = any(array(select ctid from jobs where batch_id = $1 limit $3))",
+            id.uuid(),
+            self.process,
+            (children / 5) as i64,
+        )
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        id
+    }
+
+    async fn cancels(&self, batch: BatchId) -> CancelledBatch {
+        queue::cancel_batch(&self.pool, TenantId::SYSTEM, batch, "a test").await.unwrap().expect("it is open")
+    }
+
     /// What a worker process does now and then, beside its turns.
     async fn looks_after_jobs(&self) {
         let gone = LeaseKey { tenant: TenantId::SYSTEM, job: JobId::new(), token: 1 };
@@ -102,7 +126,7 @@ impl Reader {
 
 /// Whatever grew from one job of each sort, a thousandfold: copies of it under new ids.
 async fn copied(db: &TestDb, rows: i32) {
-    let mut tx = counted(db.pool()).await;
+    let mut tx = promptly_counted(db.pool()).await;
     sqlx::query!(
         "insert into jobs (
              tenant_id, id, lane, share_id, queue, kind, key, state, leased_by, leased_at, run_at, attempts_max, unique_key,
@@ -146,14 +170,14 @@ async fn stage(about: Statistics) -> (TestDb, Reader) {
     }
     if about == Statistics::WhenAllRan {
         super::fair_share::store(db.pool(), (0..1_000).map(|_| plain())).await;
-        let mut tx = counted(db.pool()).await;
+        let mut tx = promptly_counted(db.pool()).await;
         sqlx::query!("update jobs set state = 'running', leased_by = gen_random_uuid()")
             .execute(&mut *tx)
             .await
             .unwrap();
         tx.commit().await.unwrap();
         analyzed(&db).await;
-        let mut tx = counted(db.pool()).await;
+        let mut tx = promptly_counted(db.pool()).await;
         sqlx::query!("delete from jobs").execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
     }
@@ -161,6 +185,7 @@ async fn stage(about: Statistics) -> (TestDb, Reader) {
         for _ in 0..PLANNED_AFTER {
             reader.turn(Queue::Enrich, BATCH, &[]).await;
             reader.looks_after_jobs().await;
+            reader.cancels(reader.batch(5).await).await;
         }
     }
     // One long lane in one queue, and three kinds of twenty tenants, one of them with most jobs, in another.
@@ -244,7 +269,7 @@ async fn reads_are_bounded(about: Statistics) {
     let swept = reader.check(about, "a sweep", queue::sweep(&reader.pool, LONG)).await.unwrap();
     assert_eq!(swept.taken_back, 100);
     reader.check(about, "looking for expired ones", queue::expire(&reader.pool)).await.unwrap();
-    let mut tx = counted(db.pool()).await;
+    let mut tx = promptly_counted(db.pool()).await;
     sqlx::query!(
         "update jobs set deadline_at = now() where id in (
              select id from jobs where deadline_at is not null and state = 'scheduled' limit 30
@@ -256,6 +281,9 @@ async fn reads_are_bounded(about: Statistics) {
     tx.commit().await.unwrap();
     let (expired, _) = reader.check(about, "ending late ones", queue::expire(&reader.pool)).await.unwrap();
     assert_eq!(expired, 30);
+    let batch = reader.batch(BATCH).await;
+    let cancelled = reader.check(about, "cancelling a batch", reader.cancels(batch)).await;
+    assert_eq!((cancelled.cancelled, cancelled.asked), (BATCH as u64 * 4 / 5, BATCH as u64 / 5));
     reader.check(about, "unparking", queue::unpark(&reader.pool, &["test.unknown"])).await.unwrap();
 }
 

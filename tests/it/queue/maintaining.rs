@@ -134,7 +134,7 @@ async fn jobs_end_while_an_old_week_waits_for_a_long_reader_of_all_history() {
 /// Stores jobs and makes them vanish, as if many had run. The server's own cleaner, who may come at any moment, stays away.
 async fn churn(pool: &Pool, jobs: usize) {
     execute(pool, "alter table jobs set (autovacuum_enabled = false)").await;
-    let mut tx = counted(pool).await;
+    let mut tx = promptly_counted(pool).await;
     queue::enqueue_many(&mut tx, (0..jobs).map(|_| plain()).collect()).await.unwrap();
     sqlx::raw_sql("delete from jobs").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
@@ -216,7 +216,7 @@ async fn indexes_are_not_rebuilt_for_small_reasons() {
     execute(db.pool(), "vacuum jobs").await;
     let done = queue::reindex(db.pool(), &IndexBounds::default()).await.unwrap();
     assert_eq!(done.rebuilt, None, "they are small");
-    let mut tx = counted(db.pool()).await;
+    let mut tx = promptly_counted(db.pool()).await;
     queue::enqueue_many(&mut tx, (0..8_000).map(|_| plain()).collect()).await.unwrap();
     tx.commit().await.unwrap();
     let bounds = IndexBounds { bytes_min: 100 * 1024, times_max: 8 };

@@ -15,12 +15,14 @@ use crate::secret::{MASK, mask_database_url};
 pub(crate) enum Kind {
     /// A whole number within limits; the unit is for messages.
     Whole { min: u64, max: u64, unit: &'static str },
+    /// A share of something, from 0 to 1.
+    Share,
     /// `true` or `false`.
     Flag,
     /// One of a few words.
     Choice(&'static [&'static str]),
     /// An IP address with a port.
-    Address,
+    Address { may_be_empty: bool },
     /// A PostgreSQL address, or empty.
     Database,
     /// An http or https address without credentials in it.
@@ -57,7 +59,7 @@ pub(crate) const FIELDS: &[Field] = &[
     field("database.listen", Kind::Flag),
     field("database.programs_address", Kind::Web { may_be_empty: false }),
     field("data.dir", Kind::Text { chars_max: 4_096, may_be_empty: true }),
-    field("http.listen", Kind::Address),
+    field("http.listen", Kind::Address { may_be_empty: false }),
     whole("http.connections_max", 1, 1_000_000, "connections"),
     whole("http.header_read_timeout_ms", 100, 300_000, "ms"),
     whole("http.request_timeout_ms", 100, 600_000, "ms"),
@@ -77,6 +79,8 @@ pub(crate) const FIELDS: &[Field] = &[
     whole("queue.retention_days", 30, 3_650, "days"),
     whole("queue.oldest_transaction_warn_s", 1, 86_400, "seconds"),
     field("scheduler.enabled", Kind::Flag),
+    whole("scheduler.look_ms", 5, 60_000, "ms"),
+    whole("scheduler.missed_after_s", 1, 86_400, "seconds"),
     // Below the time an attempt of `webhooks.deliver` has in all (25 s), so that every answer is recorded.
     whole("webhooks.timeout_ms", 100, 20_000, "ms"),
     field("webhooks.allow_loopback", Kind::Flag),
@@ -89,7 +93,14 @@ pub(crate) const FIELDS: &[Field] = &[
     whole("meter.calls_max", 0, 1_000_000_000, "calls"),
     whole("meter.window_ms", 100, 86_400_000, "ms"),
     whole("meter.concurrency_max", 0, 100_000, "calls"),
+    field("metrics.listen", Kind::Address { may_be_empty: true }),
     field("encryption.keys", Kind::Secret { chars_max: 16_384 }),
+    field("trace.endpoint", Kind::Web { may_be_empty: true }),
+    field("trace.headers", Kind::Secret { chars_max: 4_096 }),
+    field("trace.sample_ratio", Kind::Share),
+    field("trace.service_name", Kind::Text { chars_max: 100, may_be_empty: false }),
+    field("sentry.dsn", Kind::Secret { chars_max: 1_024 }),
+    field("sentry.environment", Kind::Text { chars_max: 64, may_be_empty: false }),
     field("log.format", Kind::Choice(&["json", "pretty"])),
     field("log.filter", Kind::Text { chars_max: 4_096, may_be_empty: false }),
 ];
@@ -140,6 +151,15 @@ impl Kind {
                 };
                 (min..=max).contains(&number).then(|| Value::from(number))
             }
+            Self::Share => {
+                let share = match given {
+                    Given::Text(text) => text.trim().parse().ok()?,
+                    Given::Typed(value) => {
+                        value.to_f64().or_else(|| whole_number(value).map(|whole| whole as f64))?
+                    }
+                };
+                (0.0..=1.0).contains(&share).then(|| Value::from(share))
+            }
             Self::Flag => match given {
                 Given::Text(text) => text.trim().parse::<bool>().ok().map(Value::from),
                 Given::Typed(value) => value.to_bool().map(Value::from),
@@ -159,9 +179,13 @@ impl Kind {
         let or_empty = |may_be_empty: bool| if may_be_empty { ", or empty" } else { "" };
         match self {
             Self::Whole { min, max, unit } => format!("a whole number of {unit} from {min} to {max}"),
+            Self::Share => "a number from 0 to 1, such as 0.01".to_owned(),
             Self::Flag => "true or false".to_owned(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
-            Self::Address => "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned(),
+            Self::Address { may_be_empty } => format!(
+                "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080{}",
+                or_empty(may_be_empty)
+            ),
             Self::Database => {
                 "an address such as postgres://user:password@host:5432/name, or empty".to_owned()
             }
@@ -184,9 +208,12 @@ impl Kind {
             return false;
         }
         match self {
-            Self::Whole { .. } | Self::Flag => false,
+            Self::Whole { .. } | Self::Share | Self::Flag => false,
             Self::Choice(words) => words.contains(&text),
-            Self::Address => text.parse::<SocketAddr>().is_ok(),
+            Self::Address { may_be_empty } => match text.is_empty() {
+                true => may_be_empty,
+                false => text.parse::<SocketAddr>().is_ok(),
+            },
             Self::Database => {
                 text.is_empty()
                     || Url::parse(text).is_ok_and(|url| {
@@ -248,9 +275,25 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_a_number_from_none_to_all() {
+        for good in ["0", "1", "0.01", " 1e-3 ", "1.0"] {
+            assert!(Kind::Share.check(&text(good)).is_some(), "{good}");
+        }
+        for bad in ["", "-0.1", "1.1", "NaN", "inf", "1%", "half"] {
+            assert!(Kind::Share.check(&text(bad)).is_none(), "{bad}");
+        }
+        assert!(Kind::Share.check(&Given::Typed(Value::from(0.5))).is_some());
+        assert!(Kind::Share.check(&Given::Typed(Value::from(1))).is_some());
+        assert!(Kind::Share.check(&Given::Typed(Value::from("0.5"))).is_none());
+    }
+
+    #[test]
     fn addresses_of_each_kind_are_told_apart() {
-        assert!(Kind::Address.check(&text("[::]:0")).is_some());
-        assert!(Kind::Address.check(&text("localhost")).is_none());
+        let address = Kind::Address { may_be_empty: false };
+        assert!(address.check(&text("[::]:0")).is_some());
+        assert!(address.check(&text("localhost")).is_none());
+        assert!(address.check(&text("")).is_none());
+        assert!(Kind::Address { may_be_empty: true }.check(&text("")).is_some());
         assert!(Kind::Database.check(&text("postgres://me@%2Ftmp%2Fx/db")).is_some());
         assert!(Kind::Database.check(&text("postgres:///db?host=/tmp/x")).is_some());
         assert!(Kind::Database.check(&text("mysql://me@db/x")).is_none());

@@ -31,8 +31,14 @@ pub struct Settings {
     pub webhooks: WebhookSettings,
     /// The profile meter, the vendor of profiles.
     pub meter: MeterSettings,
+    /// Showing metrics.
+    pub metrics: MetricsSettings,
     /// Encryption of what is stored sealed.
     pub encryption: EncryptionSettings,
+    /// Traces.
+    pub trace: TraceSettings,
+    /// Error reports.
+    pub sentry: SentrySettings,
     /// Logging.
     pub log: LogSettings,
     #[serde(skip)]
@@ -155,6 +161,10 @@ impl QueueSettings {
 pub struct SchedulerSettings {
     /// Whether `up` runs it.
     pub enabled: bool,
+    /// Longest time between two looks at what is due.
+    pub look_ms: u64,
+    /// How late a tick may be stored and still not count as missed.
+    pub missed_after_s: u64,
 }
 
 /// Webhook deliveries.
@@ -191,6 +201,15 @@ pub struct MeterSettings {
     pub concurrency_max: u32,
 }
 
+/// Showing metrics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Where they are shown beside the API, if anywhere.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub listen: Option<SocketAddr>,
+}
+
 /// Encryption of what is stored sealed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -198,6 +217,33 @@ pub struct EncryptionSettings {
     /// The keys, as the keyring reads them; none: the key file in the data folder.
     #[serde(deserialize_with = "empty_is_none")]
     pub keys: Option<Secret>,
+}
+
+/// Traces.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceSettings {
+    /// The collector; none: no trace is recorded.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub endpoint: Option<String>,
+    /// What it wants to see with every request.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub headers: Option<Secret>,
+    /// The share of traces that are recorded.
+    pub sample_ratio: f64,
+    /// What this installation is called there.
+    pub service_name: String,
+}
+
+/// Error reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SentrySettings {
+    /// Their receiver; none: errors are told in the log alone.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub dsn: Option<Secret>,
+    /// What this installation is called there.
+    pub environment: String,
 }
 
 /// Logging.

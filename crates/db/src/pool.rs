@@ -5,7 +5,7 @@
 //! lost connection; those that lay idle then are made anew.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, TryStreamExt};
@@ -26,6 +26,10 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server keeps a transaction open in which nothing happens, for clients with an
 /// [`answer_timeout`](ConnectOptions::answer_timeout): one of a client that has vanished without a word holds locks.
 const IDLE_TRANSACTION_TIMEOUT: &str = "30s";
+
+/// How soon the server notices that such a client is gone while it works for it, or waits for a lock: or sessions of those
+/// who gave up would pile up behind a locked table until the server takes no more.
+const CLIENT_CHECK_INTERVAL: &str = "2s";
 
 /// Where to connect and how.
 #[derive(Clone, Debug)]
@@ -95,7 +99,10 @@ pub async fn connect(options: &ConnectOptions) -> Result<Pool, DbError> {
         target = target.statement_cache_capacity(0);
     } else if options.answer_timeout.is_some() {
         // Poolers take no such parameter when a client begins.
-        target = target.options([("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT)]);
+        target = target.options([
+            ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT),
+            ("client_connection_check_interval", CLIENT_CHECK_INTERVAL),
+        ]);
     }
     let trouble = Trouble::default();
     let terms = Terms::new(options.prepared, options.answer_timeout, trouble.clone());
@@ -146,8 +153,23 @@ impl Pool {
     /// # Errors
     /// As `sqlx::Pool::acquire`, when none is free in time or none can be made.
     pub async fn acquire(&self) -> Result<Connection, Error> {
-        let connection = self.inner.acquire().await?;
-        Ok(Connection::new(connection, self.terms.clone()))
+        let asked_at = Instant::now();
+        let connection = self.inner.acquire().await;
+        metrics::histogram!("millpond_database_pool_wait_seconds").record(asked_at.elapsed());
+        if connection.is_err() {
+            metrics::counter!("millpond_database_pool_failures_total").increment(1);
+        }
+        Ok(Connection::new(connection?, self.terms.clone()))
+    }
+
+    /// Shows how many of its connections are in use, as gauges; for the pool of a process' own work.
+    pub fn show(&self) {
+        let (open, idle) = (self.inner.size() as usize, self.inner.num_idle());
+        let most = self.inner.options().get_max_connections();
+        let used = metrics::gauge!("millpond_database_pool_connections", "state" => "used");
+        used.set(open.saturating_sub(idle) as f64);
+        metrics::gauge!("millpond_database_pool_connections", "state" => "idle").set(idle as f64);
+        metrics::gauge!("millpond_database_pool_connections_max").set(f64::from(most));
     }
 
     /// Lends no more connections, and waits until all have been given back and closed.

@@ -13,6 +13,7 @@
 
 use std::{fmt, str::FromStr};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use type_safe_id::{StaticType, TypeSafeId};
 use uuid::Uuid;
@@ -165,6 +166,8 @@ typed_id!(
 
 /// The leading bytes of a UUIDv7 that are its time.
 const TIME_BYTES: usize = 6;
+/// The namespace of names of ticks.
+const TICKS: Uuid = Uuid::from_u128(0x6c8f_3a51_90d4_4b0e_8f5b_2d7c_41e6_a09d);
 
 impl JobId {
     /// The id of what this job starts in `step`. It depends on nothing but the job and the step's name, so a job that
@@ -176,6 +179,24 @@ impl JobId {
         let mut bytes = Uuid::new_v5(&self.0, step.as_bytes()).into_bytes();
         bytes[..TIME_BYTES].copy_from_slice(&self.0.as_bytes()[..TIME_BYTES]);
         Uuid::new_v8(bytes)
+    }
+
+    /// The id of the job of a schedule's tick. It depends on nothing but the schedule's name and the instant, so a tick
+    /// names the same job whoever stores it; and [`instant`](Self::instant) gives the job its tick back.
+    pub fn of_tick(schedule: &str, tick: DateTime<Utc>) -> Self {
+        let name = format!("{schedule}@{}", tick.timestamp_micros());
+        let mut bytes = Uuid::new_v5(&TICKS, name.as_bytes()).into_bytes();
+        let millis = u64::try_from(tick.timestamp_millis()).unwrap_or_default();
+        bytes[..TIME_BYTES].copy_from_slice(&millis.to_be_bytes()[2..]);
+        Self::from_uuid(Uuid::new_v8(bytes))
+    }
+
+    /// The instant that stands in the id, to the millisecond: of a job that a schedule stored, its tick; of others,
+    /// about when they were made.
+    pub fn instant(self) -> DateTime<Utc> {
+        let mut millis = [0; 8];
+        millis[2..].copy_from_slice(&self.0.as_bytes()[..TIME_BYTES]);
+        DateTime::from_timestamp_millis(i64::from_be_bytes(millis)).unwrap_or_default()
     }
 }
 

@@ -8,9 +8,11 @@
 
 pub mod clock;
 pub mod ids;
+pub mod loopback;
 pub mod platform;
 pub mod profile_url;
 pub mod sealing;
 pub mod trace;
 
+pub use loopback::is_loopback;
 pub use platform::Platform;

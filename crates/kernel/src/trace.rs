@@ -5,10 +5,17 @@
 //! printed is always version 00. Of the flags only `sampled` is known to that version, so only that one goes on.
 //! `tracestate`, which holds other systems' notes to themselves, is not carried.
 //!
+//! Whether a trace is recorded is decided once, where it comes into the house, and travels in the flag from there on.
+//! A trace that begins here is judged by its id against the share that [`sample`] set (the rightmost 56 bits, as the
+//! recommendation's level 2 and OpenTelemetry want it), so that all processes agree. In a caller's trace every request
+//! is judged by chance that is ours: neither the caller's flag nor an id of the caller's making can have everything
+//! recorded, or nothing.
+//!
 //! On failure: parsing answers `None`. The recommendation wants a header that cannot be read to be ignored, and a new
 //! trace to begin, so there is nobody to tell why.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
 
@@ -20,6 +27,22 @@ const CHARS: usize = 55;
 /// A later version may append fields, each after a hyphen. More than any of them needs is not read at all.
 const CHARS_MAX: usize = 512;
 const SAMPLED: u8 = 1;
+/// Of this many traces as many are recorded as the share says: one for every value of 56 bits.
+const SHARES: u64 = 1 << 56;
+
+/// Traces whose 56 bits reach it are recorded; none until somebody wants them.
+static RECORDED_FROM: AtomicU64 = AtomicU64::new(SHARES);
+
+/// Has this share of all traces recorded from now on, 0 to 1, in the whole process.
+pub fn sample(share: f64) {
+    let from = SHARES - (share.clamp(0.0, 1.0) * SHARES as f64) as u64;
+    RECORDED_FROM.store(from, Ordering::Relaxed);
+}
+
+/// Whether the share to be recorded includes these bits.
+fn is_recorded(bits: u64) -> bool {
+    bits % SHARES >= RECORDED_FROM.load(Ordering::Relaxed)
+}
 
 /// A trace, one span in it, and whether the trace is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,16 +74,26 @@ impl TraceParent {
         known.then_some(Self { trace, span: span as u64, sampled: flags as u8 & SAMPLED != 0 })
     }
 
-    /// The first span of a new trace, recorded.
+    /// The first span of a new trace, recorded if the share to be recorded includes it.
     #[must_use]
     pub fn begin() -> Self {
-        Self { trace: Uuid::new_v4().as_u128(), span: chance(), sampled: true }
+        let trace = Uuid::new_v4().as_u128();
+        Self { trace, span: chance(), sampled: is_recorded(trace as u64) }
+    }
+
+    /// A new span in a trace that somebody outside began, recorded if chance has it in the share to be recorded.
+    #[must_use]
+    pub fn follow(self) -> Self {
+        let span = chance();
+        Self { trace: self.trace, span, sampled: is_recorded(span) }
     }
 
     /// The trace that follows from `id`, for work that nobody traced: all attempts at it are in one trace.
     #[must_use]
     pub fn of(id: Uuid) -> Self {
-        Self { trace: id.as_u128().max(1), span: span_of(id, 0), sampled: true }
+        // By its span, which is as good as chance: the bits of a UUIDv7 that ought to be are in part a counter.
+        let span = span_of(id, 0);
+        Self { trace: id.as_u128().max(1), span, sampled: is_recorded(span) }
     }
 
     /// A new span of the same trace.
@@ -74,6 +107,24 @@ impl TraceParent {
     #[must_use]
     pub fn child_of(self, id: Uuid, number: u32) -> Self {
         Self { span: span_of(id, number), ..self }
+    }
+
+    /// Whether the trace is recorded.
+    #[must_use]
+    pub const fn is_sampled(self) -> bool {
+        self.sampled
+    }
+
+    /// The trace's id as bytes.
+    #[must_use]
+    pub const fn trace_bytes(self) -> [u8; 16] {
+        self.trace.to_be_bytes()
+    }
+
+    /// The span's id as bytes.
+    #[must_use]
+    pub const fn span_bytes(self) -> [u8; 8] {
+        self.span.to_be_bytes()
     }
 
     /// The trace's id: 32 lower-case hexadecimal digits.

@@ -66,6 +66,21 @@ pub enum OutboundError {
     Protocol(String),
 }
 
+impl OutboundError {
+    /// One word for the kind of failure, for records.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Dns(_) => "dns",
+            Self::Connect(_) => "connect",
+            Self::Tls(_) => "tls",
+            Self::Timeout(_) => "timeout",
+            Self::Protocol(_) => "protocol",
+        }
+    }
+}
+
 /// The client could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("the outgoing HTTP client could not be set up")]

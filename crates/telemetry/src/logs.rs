@@ -7,7 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::job_scope::WithJob;
+use crate::redaction::Net;
+use crate::reports::Reporter;
+use crate::{TelemetryError, redaction};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,30 +36,12 @@ impl FromStr for Format {
     }
 }
 
-/// Why logging could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// Logs have been started before, by this function or by something else.
-    #[error("logging has already been started in this process")]
-    AlreadyStarted,
-    /// The filter is not a list of tracing directives.
-    #[error("the log filter {filter:?} cannot be read; write for example `info` or `info,queue=debug`")]
-    Filter {
-        /// What was given.
-        filter: String,
-        /// What tracing says about it.
-        source: tracing_subscriber::filter::ParseError,
-    },
-    /// No such format.
-    #[error("the log format {0:?} is neither `json` nor `pretty`")]
-    Format(String),
-}
-
 /// Starts logging to stderr and makes panics part of the log. Once a process; a second call changes nothing and is
 /// an error.
-pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
+pub(crate) fn init(format: Format, filter: &str, reports: Option<Reporter>) -> Result<(), TelemetryError> {
     static STARTED: AtomicBool = AtomicBool::new(false);
-    let subscriber = subscriber(format, filter, io::stderr)?;
+    redaction::prepare();
+    let subscriber = subscriber(format, filter, io::stderr, reports)?;
     if STARTED.swap(true, Ordering::SeqCst) {
         return Err(TelemetryError::AlreadyStarted);
     }
@@ -64,24 +52,39 @@ pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
 
 type Subscriber = Box<dyn tracing::Subscriber + Send + Sync>;
 
-fn subscriber<W>(format: Format, filter: &str, writer: W) -> Result<Subscriber, TelemetryError>
+fn subscriber<W>(
+    format: Format,
+    filter: &str,
+    writer: W,
+    reports: Option<Reporter>,
+) -> Result<Subscriber, TelemetryError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let directives = EnvFilter::try_new(filter)
         .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(directives).with_writer(writer);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(directives)
+        .with_writer(Net::new(writer, format))
+        // It would show the values of a line that cannot be written.
+        .log_internal_errors(false);
     Ok(match format {
         // The list of spans holds the current one too.
-        Format::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),
+        Format::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false);
+            let builder = builder.map_event_format(|inner| WithJob { inner, format });
+            Box::new(builder.finish().with(reports))
+        }
         Format::Pretty => {
             let colours = io::IsTerminal::is_terminal(&io::stderr());
-            Box::new(builder.compact().with_ansi(colours).finish())
+            let builder = builder.compact().with_ansi(colours);
+            let builder = builder.map_event_format(|inner| WithJob { inner, format });
+            Box::new(builder.finish().with(reports))
         }
     })
 }
 
-fn log_panic(info: &PanicHookInfo<'_>) {
+pub(crate) fn log_panic(info: &PanicHookInfo<'_>) {
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     let message = info.payload_as_str().unwrap_or("(no message)");
     let backtrace = std::backtrace::Backtrace::capture();
@@ -99,7 +102,10 @@ fn log_panic(info: &PanicHookInfo<'_>) {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use kernel::trace::TraceParent;
+
     use super::*;
+    use crate::JobScope;
 
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -124,7 +130,7 @@ mod tests {
     fn captured(format: Format, filter: &str, work: impl FnOnce()) -> String {
         let lines = Captured::default();
         let writer = lines.clone();
-        let subscriber = subscriber(format, filter, move || writer.clone()).unwrap();
+        let subscriber = subscriber(format, filter, move || writer.clone(), None).unwrap();
         tracing::subscriber::with_default(subscriber, work);
         lines.text()
     }
@@ -147,6 +153,48 @@ mod tests {
     }
 
     #[test]
+    fn no_value_holds_a_secret_or_begins_a_line_of_its_own_in_either_format() {
+        for format in [Format::Json, Format::Pretty] {
+            let lines = captured(format, "info", || {
+                let _request =
+                    tracing::info_span!("request", http.path = "/amy@example.com\nINFO forged").entered();
+                tracing::info!(password = "hunter2", error = %"no\r\nINFO forged", "it failed\nINFO forged");
+            });
+            assert_eq!(lines.lines().count(), 1, "{lines}");
+            assert!(!lines.contains("hunter2") && !lines.contains("amy@"), "{lines}");
+            assert_eq!(lines.matches(crate::redaction::MASK).count(), 2, "{lines}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_logs_names_the_job_in_either_form_and_what_others_log_does_not() {
+        let job = || JobScope {
+            job: "job_01jd8x4xkre9a8y9tbn2p5q3mw".parse().unwrap(),
+            kind: "profiles.fetch",
+            attempt: 2,
+            request_id: Some("r1".to_owned()),
+            trace: TraceParent::begin(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let works = || {
+            runtime.block_on(job().around(async {
+                let _inner = tracing::info_span!("call", try_number = 3).entered();
+                tracing::info!("called");
+            }));
+        };
+        let json: serde_json::Value = serde_json::from_str(&captured(Format::Json, "info", works)).unwrap();
+        assert_eq!(json["message"], "called");
+        assert_eq!(json["spans"][0]["job.id"], "job_01jd8x4xkre9a8y9tbn2p5q3mw");
+        assert_eq!(json["spans"][0]["request.id"], "r1");
+        assert_eq!(json["spans"][1]["try_number"], 3);
+        let text = captured(Format::Pretty, "info", works);
+        assert!(text.contains("called") && text.contains("profiles.fetch"), "{text}");
+        assert_eq!(text.lines().count(), 1);
+        let outside = captured(Format::Json, "info", || tracing::info!("alone"));
+        assert!(!outside.contains("job.id"), "{outside}");
+    }
+
+    #[test]
     fn the_filter_decides_by_module() {
         let line = captured(Format::Pretty, "warn,queue=debug", || {
             tracing::debug!(target: "queue::claim", "claimed");
@@ -158,10 +206,10 @@ mod tests {
 
     #[test]
     fn a_second_start_and_a_bad_filter_are_errors_and_a_panic_is_logged() {
-        let bad = init(Format::Json, "info,queue=loudly").unwrap_err();
+        let bad = init(Format::Json, "info,queue=loudly", None).unwrap_err();
         assert!(matches!(bad, TelemetryError::Filter { .. }), "{bad}");
-        init(Format::Json, "off").unwrap();
-        assert!(matches!(init(Format::Json, "off"), Err(TelemetryError::AlreadyStarted)));
+        init(Format::Json, "off", None).unwrap();
+        assert!(matches!(init(Format::Json, "off", None), Err(TelemetryError::AlreadyStarted)));
 
         let line = captured(Format::Json, "error", || {
             let panicked = std::panic::catch_unwind(|| panic!("the number was {}", 7));

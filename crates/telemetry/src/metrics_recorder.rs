@@ -1,63 +1,81 @@
 //! Metrics: the one recorder of the process, rendered in Prometheus' text format.
 //!
-//! Names end in their unit: histograms in `_seconds` or `_bytes` get the buckets below, others are rendered as
-//! summaries. Samples wait in memory until they are rendered or folded in; a thread of its own folds them in, so
-//! that memory stays bounded when nobody scrapes.
+//! Counters and gauges are the exporter's, histograms our own ([`Histograms`]), so memory stays bounded whether or not
+//! anybody scrapes. Whoever counts for every job keeps the handle that the macro gives, for its look-up is what costs.
 
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::VERSION;
+use crate::{VERSION, catalogue, histograms::Histograms};
 
-/// From a fast query to the longest vendor call, in seconds.
-const SECONDS: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
-/// From an empty body to the largest accepted one, in bytes.
-const BYTES: &[f64] = &[256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 16_777_216.0];
+/// Shows the metrics of the process; clones show the same.
+#[derive(Clone, Debug)]
+pub struct MetricsHandle {
+    rest: PrometheusHandle,
+    histograms: Arc<Histograms>,
+}
 
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+impl MetricsHandle {
+    /// All metrics as text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = self.rest.render();
+        self.histograms.render(&mut text);
+        text
+    }
+}
 
-/// A handle whose `.render()` gives all metrics as text. The first call installs the recorder; all handles show the
-/// same metrics. What was recorded before the first call is lost.
-pub fn metrics_handle() -> PrometheusHandle {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+/// The process' metrics. The first call installs the recorder; what was recorded before it is lost.
+pub fn metrics_handle() -> MetricsHandle {
+    static HANDLE: OnceLock<MetricsHandle> = OnceLock::new();
     HANDLE.get_or_init(install).clone()
 }
 
-fn install() -> PrometheusHandle {
-    let recorder = with_buckets(PrometheusBuilder::new()).build_recorder();
-    let handle = recorder.handle();
+fn install() -> MetricsHandle {
+    let rest = PrometheusBuilder::new().build_recorder();
+    let histograms = Arc::new(Histograms::default());
+    let handle = MetricsHandle { rest: rest.handle(), histograms: histograms.clone() };
+    let recorder = Split { rest, histograms };
+    catalogue::describe_all(&recorder);
     if metrics::set_global_recorder(recorder).is_err() {
         // Only possible when something else installed one: metrics go there, and ours stay empty.
         tracing::error!("another metrics recorder is installed; /metrics will be empty");
         return handle;
     }
-    metrics::describe_gauge!("millpond_build_info", "Always 1; the label says which version runs.");
     metrics::gauge!("millpond_build_info", "version" => VERSION).set(1.0);
-    keep_up(handle.clone());
     handle
 }
 
-fn with_buckets(mut builder: PrometheusBuilder) -> PrometheusBuilder {
-    for (suffix, buckets) in [("_seconds", SECONDS), ("_bytes", BYTES)] {
-        builder = builder
-            .set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), buckets)
-            .expect("only an empty list of buckets is refused, and these are constants");
-    }
-    builder
+/// Histograms go one way, everything else the other.
+struct Split {
+    rest: PrometheusRecorder,
+    histograms: Arc<Histograms>,
 }
 
-fn keep_up(handle: PrometheusHandle) {
-    let upkeep = move || {
-        loop {
-            std::thread::sleep(UPKEEP_EVERY);
-            handle.run_upkeep();
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("metrics-upkeep".to_owned()).spawn(upkeep) {
-        tracing::warn!(%error, "no thread for metrics upkeep: samples pile up between scrapes");
+impl Recorder for Split {
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.rest.describe_counter(name, unit, help);
+    }
+
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.rest.describe_gauge(name, unit, help);
+    }
+
+    /// Ours are described by the catalogue.
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.rest.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.rest.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.histograms.series(key))
     }
 }
 
@@ -68,12 +86,24 @@ mod tests {
     #[test]
     fn every_handle_renders_what_the_process_recorded() {
         let first = metrics_handle();
-        metrics::counter!("millpond_things_total").increment(2);
-        metrics::histogram!("millpond_wait_seconds").record(0.02);
+        metrics::counter!("millpond_jobs_claimed_total", "queue" => "enrich").increment(2);
+        metrics::histogram!("millpond_turn_seconds", "queue" => "enrich").record(0.02);
         let text = metrics_handle().render();
-        assert!(text.contains("millpond_things_total 2"), "{text}");
-        assert!(text.contains("millpond_wait_seconds_bucket{le=\"0.025\"} 1"), "{text}");
-        assert!(text.contains(&format!("millpond_build_info{{version=\"{VERSION}\"}} 1")), "{text}");
-        assert_eq!(first.render(), metrics_handle().render());
+        for line in [
+            "# HELP millpond_jobs_claimed_total Jobs taken on by this process.",
+            "millpond_jobs_claimed_total{queue=\"enrich\"} 2",
+            "millpond_turn_seconds_bucket{queue=\"enrich\",le=\"0.025\"} 1",
+            &format!("millpond_build_info{{version=\"{VERSION}\"}} 1"),
+            "millpond_leases_lost_total 0",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+        let sorted = |handle: &MetricsHandle| {
+            let text = handle.render();
+            let mut lines: Vec<_> = text.lines().map(ToOwned::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&first), sorted(&metrics_handle()));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Guarantees: one deadline covers a whole [`Transport::call`] with all its tries; at most two quick retries, only after
 //! faults that pass quickly; bodies are read up to a limit and no further; redirects are never followed, because the
-//! token would go along. Each try increments `vendor_calls_total{vendor, operation, outcome}` and is timed in
-//! `vendor_call_duration_seconds{vendor, operation}`.
+//! token would go along. Each try increments `millpond_vendor_calls_total{vendor, operation, outcome}` and is timed in
+//! `millpond_vendor_call_duration_seconds{vendor, operation}`.
 //!
 //! On failure: what is common to all vendors is classified here (timeouts, connections, 401, 429, 5xx); the other 4xx
 //! are a vendor's own words and are read by its [`Dialect`].
@@ -12,11 +12,13 @@ use std::fmt;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use kernel::is_loopback;
 use kernel::trace::{TRACEPARENT, TraceParent};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode, redirect};
+use telemetry::span::{self, Kind, Span};
 use tokio::time::Instant;
-use url::{Host, Url};
+use url::Url;
 
 use crate::{Gate, SetupError, VendorError, retry_after};
 
@@ -140,6 +142,7 @@ impl Transport {
             .with_jitter()
             .build();
         let mut failed = None;
+        let mut tries = 0;
         loop {
             let asked_at = Instant::now();
             let pass = match call.origin.gate {
@@ -152,7 +155,7 @@ impl Transport {
             };
             // The vendor's time is not spent by waiting for our own permission.
             deadline += asked_at.elapsed();
-            let error = match self.measured(call, deadline, &read).await {
+            let error = match self.measured(call, tries, deadline, &read).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -169,40 +172,79 @@ impl Transport {
             );
             tokio::time::sleep(pause).await;
             failed = Some(error);
+            tries += 1;
         }
     }
 
-    /// One try, cut off at the deadline, counted and timed.
-    async fn measured<T, R>(&self, call: &Call<'_>, deadline: Instant, read: &R) -> Result<T, VendorError>
+    /// One try, cut off at the deadline, counted, timed, and a span of its own.
+    async fn measured<T, R>(
+        &self,
+        call: &Call<'_>,
+        tries_before: u16,
+        deadline: Instant,
+        read: &R,
+    ) -> Result<T, VendorError>
     where
         R: Fn(&[u8]) -> Result<T, VendorError>,
     {
         let began = Instant::now();
-        let result = match tokio::time::timeout_at(deadline, self.once(call)).await {
+        let trace = call.origin.trace.map(TraceParent::child);
+        let mut span = self.span(call, trace, tries_before);
+        let result = match tokio::time::timeout_at(deadline, self.once(call, trace, &mut span)).await {
             Ok(result) => result.and_then(|body| read(&body)),
             Err(_) => Err(VendorError::Timeout),
         };
         let (vendor, operation) = (self.dialect.vendor, call.operation);
         let outcome = result.as_ref().err().map_or("ok", VendorError::outcome);
-        metrics::counter!("vendor_calls_total", "vendor" => vendor, "operation" => operation, "outcome" => outcome)
+        match &result {
+            Ok(_) => span.succeed(),
+            Err(error) => span.fail(error.outcome()),
+        }
+        metrics::counter!("millpond_vendor_calls_total", "vendor" => vendor, "operation" => operation, "outcome" => outcome)
             .increment(1);
-        metrics::histogram!("vendor_call_duration_seconds", "vendor" => vendor, "operation" => operation)
+        metrics::histogram!("millpond_vendor_call_duration_seconds", "vendor" => vendor, "operation" => operation)
             .record(began.elapsed());
         result
     }
 
+    /// The span of a try, for the collector. It names no path: that may hold a creator's name.
+    fn span(&self, call: &Call<'_>, trace: Option<TraceParent>, tries_before: u16) -> Span {
+        let Some(trace) = trace else { return Span::default() };
+        let mut span = span::start(Kind::Client, trace, call.origin.trace, "HTTP");
+        span.note(|span| {
+            let (vendor, operation) = (self.dialect.vendor, call.operation);
+            span.name(format!("{} {vendor}.{operation}", call.method))
+                .set("http.request.method", span::text(call.method.to_string()))
+                .set("http.request.resend_count", (tries_before > 0).then(|| span::whole(tries_before)))
+                .set("server.address", self.base.host_str().map(|host| span::text(host.to_owned())))
+                .set("server.port", self.base.port_or_known_default().map(span::whole))
+                .set("vendor.name", span::text(vendor))
+                .set("vendor.operation", span::text(operation))
+                .set("request.id", call.origin.request_id.map(|id| span::text(id.to_owned())));
+        });
+        span
+    }
+
     /// Sends the request and returns the body of a 2xx.
-    async fn once(&self, call: &Call<'_>) -> Result<Vec<u8>, VendorError> {
+    async fn once(
+        &self,
+        call: &Call<'_>,
+        trace: Option<TraceParent>,
+        span: &mut Span,
+    ) -> Result<Vec<u8>, VendorError> {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(call.path);
         }
-        let mut request = self.client.request(call.method.clone(), url).headers(self.headers(call)?);
+        let mut request = self.client.request(call.method.clone(), url).headers(self.headers(call, trace)?);
         if let Some(body) = &call.body {
             request = request.json(body);
         }
         let response = request.send().await.map_err(no_answer)?;
         let status = response.status();
+        span.note(|span| {
+            span.set("http.response.status_code", span::whole(status.as_u16()));
+        });
         let retry_after = retry_after::of(response.headers(), kernel::clock::now());
         match status.as_u16() {
             200..=299 => bounded_body(response).await,
@@ -218,11 +260,11 @@ impl Transport {
         }
     }
 
-    fn headers(&self, call: &Call<'_>) -> Result<HeaderMap, VendorError> {
+    fn headers(&self, call: &Call<'_>, trace: Option<TraceParent>) -> Result<HeaderMap, VendorError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(AUTHORIZATION, self.authorization.clone());
-        if let Some(trace) = call.origin.trace.map(TraceParent::child) {
+        if let Some(trace) = trace {
             tracing::debug!(
                 vendor = self.dialect.vendor,
                 operation = call.operation,
@@ -283,15 +325,6 @@ fn base_url(text: &str) -> Result<Url, String> {
         return Err("it must not hold credentials, a query or a fragment".to_owned());
     }
     Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 fn short_header(text: &str) -> Option<HeaderValue> {

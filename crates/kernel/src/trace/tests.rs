@@ -88,6 +88,30 @@ fn a_span_that_follows_from_an_id_is_the_same_for_everybody_and_no_other_ones() 
     assert!(TraceParent::parse(&TraceParent::of(Uuid::nil()).to_string()).is_some());
 }
 
+/// The share is the process's; one test at a time sets it.
+#[test]
+fn the_share_to_be_recorded_is_kept_by_id_where_a_trace_begins_and_by_chance_where_a_caller_brings_one() {
+    let recorded =
+        |traces: &dyn Fn(u64) -> TraceParent| (0..20_000).filter(|n| traces(*n).is_sampled()).count();
+    let begun = |_| TraceParent::begin();
+    let followed_from = |_| TraceParent::of(Uuid::now_v7());
+    // A caller that wants everything recorded: the flag set, and an id that is in every share.
+    let wished = TraceParent::parse("00-00000000000000000000000000000001-00f067aa0ba902b7-01").unwrap();
+    let brought = |_| wished.follow();
+    sample(0.0);
+    assert_eq!([recorded(&begun), recorded(&followed_from), recorded(&brought)], [0; 3]);
+    sample(0.1);
+    for count in [recorded(&begun), recorded(&followed_from), recorded(&brought)] {
+        assert!((1_600..2_400).contains(&count), "{count} of 20,000");
+    }
+    let id = Uuid::now_v7();
+    assert!((0..100).all(|_| TraceParent::of(id) == TraceParent::of(id)), "everybody agrees");
+    sample(1.0);
+    assert_eq!([recorded(&begun), recorded(&followed_from), recorded(&brought)], [20_000; 3]);
+    assert!(brought(0).child().is_sampled() && brought(0).child_of(id, 1).is_sampled(), "it travels");
+    sample(0.0);
+}
+
 proptest! {
     #[test]
     fn no_text_is_too_strange(text in "\\PC*") {

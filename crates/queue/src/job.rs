@@ -51,6 +51,8 @@ pub struct Policy {
     pub key_concurrency_max: Option<i32>,
     /// The [limits](crate::limits) that jobs of this kind draw on.
     pub limits: &'static [LimitUse],
+    /// The kind of job that most jobs of this kind wait for, without a slot: how long they take is how long that takes.
+    pub leads_to: Option<&'static str>,
 }
 
 impl Policy {
@@ -64,6 +66,7 @@ impl Policy {
         backoff: Backoff::Exponential { base: Duration::from_secs(1), max: Duration::from_secs(60) },
         key_concurrency_max: None,
         limits: &[],
+        leads_to: None,
     };
 }
 

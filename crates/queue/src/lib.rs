@@ -15,8 +15,10 @@ mod depths;
 mod end;
 mod enqueue;
 mod error;
-mod estimate;
+pub mod eta;
+mod explain;
 pub mod fair_share;
+pub mod history;
 mod job;
 mod lane;
 mod leader;
@@ -33,6 +35,8 @@ mod redrive;
 mod retention;
 mod row_id;
 mod settle;
+mod standing;
+mod survey;
 mod tenants;
 mod turn;
 mod upkeep;
@@ -54,7 +58,8 @@ pub use depths::{DEPTH_MAX, Depth, depths};
 pub use end::End;
 pub use enqueue::{Enqueued, enqueue, enqueue_many, queues_of};
 pub use error::Error;
-pub use estimate::usual_duration;
+pub use eta::{Estimator, Eta};
+pub use explain::{Because, Blocker, Delay, Explanation};
 pub use fair_share::Shares;
 pub use job::{Job, LimitUse, Marked, Policy, Queue, UnknownQueue};
 pub use lane::KnownLanes;
@@ -67,16 +72,17 @@ pub use outcome::{
 };
 pub use process::{Heartbeat, ProcessInfo, forgotten, heartbeat, register, unregister};
 pub use progress::{Progress, ProgressReport, write_progress};
-pub use read::{AttemptError, JobRecord, JobStatus, ListFilter, find, get, list};
+pub use read::{AttemptError, JobRecord, JobStatus, ListFilter, find, get, list, of_request};
 pub use redrive::{Redriven, redrive};
 pub use retention::{PartitionsDropped, Pruned, drop_partitions, make_partitions, prune, remove_keys};
 pub use row_id::RowId;
 pub use settle::{Acknowledgement, SettledBatch, Settlement, claim, settle};
+pub use survey::{QueueSurvey, Survey, Surveyor};
 pub use tenants::{TenantShare, set_tenant, tenant_share};
 pub use turn::{Claimed, LeaseKey, Turn, TurnAnswer, turn};
 pub use upkeep::{
-    IndexBounds, OldTransaction, Reindexed, TABLES, TableState, VacuumBounds, Vacuumed, Vacuums,
-    oldest_transaction, reindex, table_states, vacuum,
+    IndexBounds, OldTransaction, Reindexed, ServerState, TABLES, TableState, VacuumBounds, Vacuumed, Vacuums,
+    oldest_transaction, reindex, server_state, table_states, vacuum,
 };
 pub use wake::{COALESCE, Waker};
 pub use watch::Watcher;

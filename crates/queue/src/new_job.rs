@@ -234,6 +234,12 @@ impl NewJob {
         self.id
     }
 
+    /// The queue that it will stand in.
+    #[must_use]
+    pub const fn queue(&self) -> Queue {
+        self.queue
+    }
+
     /// What must hold before it is stored.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.is_sealed { Ok(()) } else { Err(Error::NotSealed { kind: self.kind }) }

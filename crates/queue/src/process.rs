@@ -1,7 +1,7 @@
 //! Worker processes: leases belong to one start of a process, never to a host name, and live as long as its
 //! heartbeat. A process restarted under the same name is another owner.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use db::{Connection, Pool};
 use kernel::ids::{JobId, TenantId};
@@ -19,8 +19,10 @@ pub struct ProcessInfo {
     pub host: String,
     /// The process id on that machine; for people only.
     pub pid: u32,
-    /// The queues it works.
-    pub queues: Vec<Queue>,
+    /// The queues it works, and how many jobs of each at once.
+    pub slots: BTreeMap<Queue, usize>,
+    /// The kinds it knows.
+    pub kinds: Vec<&'static str>,
 }
 
 /// Registers a new incarnation and answers its id.
@@ -29,14 +31,21 @@ pub struct ProcessInfo {
 /// [`Error::Database`].
 pub async fn register(pool: &Pool, info: &ProcessInfo) -> Result<Uuid, Error> {
     let id = Uuid::now_v7();
-    let queues: Vec<&str> = info.queues.iter().map(|queue| queue.as_str()).collect();
+    let (queues, slots): (Vec<&str>, Vec<i32>) = info
+        .slots
+        .iter()
+        .map(|(queue, slots)| (queue.as_str(), i32::try_from(*slots).unwrap_or(i32::MAX)))
+        .unzip();
     sqlx::query!(
-        "insert into worker_processes (id, host, pid, queues, version) values ($1, $2, $3, $4, $5)",
+        "insert into worker_processes (id, host, pid, queues, version, slots, kinds)
+         values ($1, $2, $3, $4, $5, $6, $7)",
         id,
         info.host,
         i32::try_from(info.pid).unwrap_or_default(),
         &queues as &[&str],
         VERSION,
+        &slots,
+        &info.kinds as &[&str],
     )
     .execute(pool)
     .await?;

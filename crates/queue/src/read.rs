@@ -190,6 +190,20 @@ pub async fn find(
     Ok(row.map(Row::into_record))
 }
 
+/// The jobs that were stored for a request, in the order in which they were, whoever owns them: what it asked for and what
+/// that led to. At most `limit`.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn of_request(
+    conn: &mut Connection,
+    request_id: &str,
+    limit: i64,
+) -> Result<Vec<JobRecord>, Error> {
+    let rows = sqlx::query_file_as!(Row, "src/of_request.sql", request_id, limit).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(Row::into_record).collect())
+}
+
 /// Jobs, the newest first, at most `limit`.
 ///
 /// # Errors

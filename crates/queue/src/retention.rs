@@ -20,7 +20,7 @@ use sqlx::AssertSqlSafe;
 use crate::{Error, maintenance::interval};
 
 /// Weeks that have their partition before they begin.
-const WEEKS_AHEAD: i32 = 4;
+pub(crate) const WEEKS_AHEAD: i32 = 4;
 /// How long jobs that end may have to wait behind us, each time that we try.
 const LOCK_WAIT_MS_MAX: u32 = 100;
 /// Tries for one partition, with pauses between them, before it is left for another time.

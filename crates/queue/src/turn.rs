@@ -56,6 +56,8 @@ pub struct Claimed {
     pub priority: i16,
     /// How long until its deadline; zero when that has passed.
     pub deadline: Option<Duration>,
+    /// How long it could have run already when it was claimed, by the database's clock.
+    pub waited: Duration,
 }
 
 impl Claimed {
@@ -66,6 +68,12 @@ impl Claimed {
     pub fn trace(&self) -> TraceParent {
         let LeaseKey { job, token, .. } = self.lease;
         trace_of(job, self.traceparent.as_deref()).child_of(job.uuid(), token.unsigned_abs())
+    }
+
+    /// The span of whoever stored the job, if that was in a trace.
+    #[must_use]
+    pub fn asked_by(&self) -> Option<TraceParent> {
+        self.traceparent.as_deref().and_then(TraceParent::parse)
     }
 }
 
@@ -187,6 +195,8 @@ pub async fn turn(conn: &mut Connection, turn: &Turn<'_>) -> Result<TurnAnswer, 
     .await?;
 
     let mut answer = TurnAnswer { lane_after: turn.lane_after, ..TurnAnswer::default() };
+    // The first row answers for the turn, and says what time it is.
+    let now = rows.first().and_then(|row| row.run_at);
     answer.claimed.reserve(rows.len());
     for row in rows {
         let (Some(tenant), Some(id)) = (row.tenant_id, row.id) else {
@@ -220,9 +230,14 @@ pub async fn turn(conn: &mut Connection, turn: &Turn<'_>) -> Result<TurnAnswer, 
             lane: row.lane.unwrap_or_default(),
             priority: row.priority.unwrap_or_default(),
             deadline: row.deadline_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default())),
+            waited: now.zip(row.run_at).map_or(Duration::ZERO, |(now, run_at)| waited(now, run_at)),
         });
     }
     Ok(answer)
+}
+
+fn waited(now: DateTime<Utc>, run_at: DateTime<Utc>) -> Duration {
+    (now - run_at).to_std().unwrap_or_default()
 }
 
 /// A turn that only ends jobs.

@@ -2,7 +2,7 @@
 select
     refused, ended, released, due_ms, again, only_limits, since,
     tenant_id, id, tid::text as "tid: RowId", lease_token, kind, attempt, attempts_max, args::text as args, request_id, traceparent,
-    cancel_requested, lane, priority, share_id, weight, deadline_ms
+    cancel_requested, lane, priority, share_id, weight, deadline_ms, run_at
 from job_turn(
     $1::uuid, $2::text, $3::uuid, $4::uuid, $5::uuid, $6::timestamptz, $7::integer, $8::uuid[], $9::double precision[],
     $26::uuid[], $27::smallint[],

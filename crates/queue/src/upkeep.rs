@@ -6,9 +6,12 @@
 
 mod alone;
 mod reindex;
+mod server;
 mod transactions;
 mod vacuum;
 
+pub(crate) use alone::MARK;
 pub use reindex::{IndexBounds, Reindexed, reindex};
+pub use server::{ServerState, server_state};
 pub use transactions::{OldTransaction, oldest_transaction};
 pub use vacuum::{TABLES, TableState, VacuumBounds, Vacuumed, Vacuums, table_states, vacuum};

@@ -1,91 +1,85 @@
 //! Cron lines to jobs: any number of scheduler processes, each tick exactly once.
 //!
-//! A tick is a job under a unique key made of the schedule's name and the tick's instant, held well past that
-//! instant. So whichever process stores it first wins, the others are told that it is there, and a process that
-//! was away looks back over [`LOOK_BACK`] and stores what nobody did. The scheduler only stores jobs.
+//! Schedules are rows; [`ALL`] are those that code declares. A tick is decided in one transaction that locks its
+//! schedule's row, stores the job, records the tick with it and moves the schedule's watermark. So whichever process
+//! comes first decides it, the others pass on, and one that is killed has done all of it or nothing; whoever looks next
+//! finds the watermark where it was. Ticks that nobody decided in time are run or recorded as their policy says.
+//!
+//! The scheduler stores jobs and writes down when; it runs nothing. docs/SCHEDULER.md has the rules.
 
+mod look;
 mod schedules;
-mod tick;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use ::schedules::GRACE;
 use db::Pool;
-use kernel::trace::TraceParent;
-use queue::{Enqueued, Waker};
+use jobs::Entry;
+use queue::Waker;
 use tokio_util::sync::CancellationToken;
 
-pub use schedules::{ALL, Schedule};
-pub use tick::{CronError, ticks_between};
+pub use look::{Error, Look};
+pub use schedules::{ALL, Declared};
 
-/// How far back a starting or delayed process looks for ticks that nobody stored.
-pub const LOOK_BACK: Duration = Duration::from_secs(60 * 60);
-/// How long after its instant a tick cannot be stored a second time.
-const KEY_HELD: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often the clock is read. Ticks are at most this late.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// A tick could not be stored; it is tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The database refused or could not be reached.
-    #[error("the tick could not be stored")]
-    Queue(#[from] queue::Error),
-    /// The database's clock could not be read.
-    #[error("the database's clock could not be read")]
-    Clock(#[from] sqlx::Error),
-    /// A cron line in code is wrong.
-    #[error(transparent)]
-    Cron(#[from] CronError),
+/// How a scheduler goes about it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The kinds of jobs there are.
+    pub kinds: &'static [Entry],
+    /// The schedules that code declares.
+    pub declared: &'static [Declared],
+    /// The longest time between two looks: edits of others and ticks that they left behind are seen within it.
+    pub look_every: Duration,
+    /// How late a tick may be and still not count as missed.
+    pub grace: Duration,
 }
 
-/// Stores the jobs of `schedules` as their time comes, until `shutdown`.
-pub async fn run(pool: Pool, waker: Waker, schedules: &[Schedule], shutdown: CancellationToken) {
-    // By the database's clock, like everything that is stored.
-    let mut seen_until: Option<DateTime<Utc>> = None;
+impl Default for Settings {
+    fn default() -> Self {
+        Self { kinds: jobs::ALL, declared: ALL, look_every: Duration::from_millis(500), grace: GRACE }
+    }
+}
+
+/// The shortest time between two looks.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// The longest wait after failures; it begins with the time between looks and doubles.
+const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+/// How often this process says that its code still declares its schedules.
+const REFRESH_EVERY: Duration = Duration::from_secs(60);
+
+/// Decides ticks as their time comes, by the database's clock, until `shutdown`.
+pub async fn run(pool: Pool, waker: Waker, settings: Settings, shutdown: CancellationToken) {
+    let look = Look { pool, waker, settings };
+    look::begin_counts(look.settings.declared);
+    let mut failures: u32 = 0;
+    let mut refreshed: Option<Instant> = None;
     while !shutdown.is_cancelled() {
-        match store_due(&pool, &waker, schedules, seen_until).await {
-            Ok(now) => seen_until = Some(now),
-            Err(error) => tracing::warn!(%error, "ticks not stored; trying again"),
-        }
+        let looked = async {
+            if refreshed.is_none() {
+                look.declare().await?;
+            } else if refreshed.is_some_and(|last| last.elapsed() >= REFRESH_EVERY) {
+                look.refresh().await?;
+            }
+            if refreshed.is_none_or(|last| last.elapsed() >= REFRESH_EVERY) {
+                refreshed = Some(Instant::now());
+            }
+            look.once().await
+        };
+        let pause = match looked.await {
+            Ok(next) => {
+                failures = 0;
+                next
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "ticks not decided; trying again");
+                let pause = look.settings.look_every.saturating_mul(1 << failures.min(16));
+                failures += 1;
+                pause.min(BACK_OFF_MAX)
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(pause.max(PAUSE_MIN)) => {}
             () = shutdown.cancelled() => {}
         }
     }
-}
-
-/// Stores every tick after `since` (or within [`LOOK_BACK`]) up to the database's now, and answers that now.
-///
-/// # Errors
-/// [`Error`]; what was stored before it stays stored, and storing it again changes nothing.
-pub async fn store_due(
-    pool: &Pool,
-    waker: &Waker,
-    schedules: &[Schedule],
-    since: Option<DateTime<Utc>>,
-) -> Result<DateTime<Utc>, Error> {
-    let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await?;
-    let since = since.unwrap_or(now - LOOK_BACK);
-    for schedule in schedules {
-        for instant in ticks_between(schedule.cron, schedule.time_zone, since, now)? {
-            let key = format!("{}@{}", schedule.name, instant.to_rfc3339());
-            let trace = TraceParent::begin();
-            let job = (schedule.job)()?.unique_until(key, instant + KEY_HELD).traceparent(Some(trace));
-            let mut tx = db::begin(pool).await?;
-            let stored = queue::enqueue(&mut tx, job).await?;
-            tx.commit().await?;
-            if let Enqueued::New(job) = stored {
-                tracing::info!(
-                    schedule = schedule.name,
-                    tick = %instant,
-                    job.id = %job,
-                    trace.id = trace.trace_id(),
-                    "tick"
-                );
-                waker.wake(schedule.queue);
-            }
-        }
-    }
-    Ok(now)
 }

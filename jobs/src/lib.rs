@@ -11,8 +11,9 @@ pub mod maintenance;
 pub mod partners;
 pub mod profiles;
 mod registry;
+pub mod schedules;
 pub mod webhooks;
 
 pub use context::{Context, Handler, Services};
 pub use limits::{Limits, PermitError, Usage};
-pub use registry::{ALL, Entry, entry, find};
+pub use registry::{ALL, Entry, NotAJob, entry, estimator, find, new_job};

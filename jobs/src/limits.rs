@@ -109,8 +109,25 @@ impl Limits {
         let buckets: Vec<(&str, &str)> =
             buckets.iter().copied().filter(|(name, _)| shapes.contains_key(*name)).collect();
         let Some((first, _)) = buckets.first() else { return Ok(Permit::free()) };
+        let asked_at = Instant::now();
+        let answer = self.draw_from(asker, &buckets, &shapes).await;
+        metrics::histogram!("millpond_limit_wait_seconds", "limit" => (*first).to_owned())
+            .record(asked_at.elapsed());
+        if let Err(PermitError::NotNow { limit, .. }) = &answer {
+            metrics::counter!("millpond_limit_set_aside_total", "limit" => limit.clone()).increment(1);
+        }
+        answer
+    }
+
+    /// The same, of buckets that are known, at least one.
+    async fn draw_from(
+        &self,
+        asker: &Asker,
+        buckets: &[(&str, &str)],
+        shapes: &HashMap<String, Shape>,
+    ) -> Result<Permit, PermitError> {
         let until = asker.ends_at.min(Instant::now() + WAIT_MAX);
-        let line = self.line(&buckets, &shapes);
+        let line = self.line(buckets, shapes);
         let not_now = |limit: &str, wait: Duration| PermitError::NotNow {
             limit: limit.to_owned(),
             wait: match shapes.get(limit) {
@@ -120,7 +137,7 @@ impl Limits {
             },
         };
         let Ok(mut turn) = timeout_at(until, line.turn.lock()).await else {
-            return Err(not_now(first, jittered(SLOT_WAIT)));
+            return Err(not_now(buckets[0].0, jittered(SLOT_WAIT)));
         };
         loop {
             if let Some((limit, wait)) = turn.blocked() {
@@ -134,7 +151,7 @@ impl Limits {
                 continue;
             }
             let draw =
-                limits::draw(&self.pool, &self.permits, asker.process, Some(asker.lease), &buckets).await?;
+                limits::draw(&self.pool, &self.permits, asker.process, Some(asker.lease), buckets).await?;
             let (wait, limit) = match draw {
                 Draw::Granted(permit) => {
                     turn.note_slots(&permit);

@@ -7,16 +7,16 @@ use std::{
     panic::AssertUnwindSafe,
     sync::Arc,
     task::{Context as TaskContext, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use apalis_core::task::Task;
 use futures::FutureExt;
 use jobs::{Context, Entry, Services, Usage};
 use queue::{Claimed, Lease, LeaseKey, Waker};
+use telemetry::JobScope;
 use tokio::{sync::oneshot, task::AbortHandle};
 use tower::Service;
-use tracing::Instrument;
 
 use crate::{
     report::Verdict,
@@ -36,13 +36,15 @@ struct Reporter {
     running: Running,
     lease: LeaseKey,
     verdict: Option<Verdict>,
+    /// How long the handler ran, if it came to its end.
+    ran: Option<Duration>,
     /// The batch is done when the last of its reporters is gone.
     _of_batch: Arc<BatchDone>,
 }
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        self.running.report(self.lease, self.verdict.take());
+        self.running.report_run(self.lease, self.verdict.take(), self.ran);
     }
 }
 
@@ -75,8 +77,13 @@ impl Execute {
         of_batch: &Arc<BatchDone>,
     ) -> Option<(LeaseKey, AbortHandle, Instant, Stop)> {
         let lease = claimed.lease;
-        let mut reporter =
-            Reporter { running: self.running.clone(), lease, verdict: None, _of_batch: of_batch.clone() };
+        let mut reporter = Reporter {
+            running: self.running.clone(),
+            lease,
+            verdict: None,
+            ran: None,
+            _of_batch: of_batch.clone(),
+        };
         let Some(entry) = jobs::find(self.kinds, &claimed.kind) else {
             reporter.verdict = Some(Verdict::UnknownKind);
             return None;
@@ -94,15 +101,14 @@ impl Execute {
             Some(left) if left < timeout => (left, Stop::Late),
             _ => (timeout, Stop::TimedOut(timeout)),
         };
-        let span = tracing::info_span!(
-            "job",
-            job.id = %lease.job,
-            job.kind = claimed.kind,
-            job.attempt = claimed.attempt,
-            request.id = claimed.request_id,
-            trace.id = claimed.trace().trace_id(),
-            trace.span = claimed.trace().span_id(),
-        );
+        let trace = claimed.trace();
+        let scope = JobScope {
+            job: lease.job,
+            kind: entry.kind,
+            attempt: claimed.attempt,
+            request_id: claimed.request_id.clone(),
+            trace,
+        };
         let noted = {
             let running = self.running.clone();
             move |report| running.note_progress(lease, report)
@@ -121,13 +127,13 @@ impl Execute {
             let mut reporter = reporter;
             let began = Instant::now();
             let answer = AssertUnwindSafe(entry.run(context, claimed.args)).catch_unwind().await;
-            metrics::histogram!("job_attempt_seconds", "kind" => entry.kind).record(began.elapsed());
+            reporter.ran = Some(began.elapsed());
             reporter.verdict = Some(match answer {
                 Ok(answer) => Verdict::Answered(answer),
                 Err(panic) => Verdict::Crashed(words_of(&*panic)),
             });
         };
-        let task = tokio::spawn(attempt.instrument(span));
+        let task = tokio::spawn(scope.around(attempt));
         Some((lease, task.abort_handle(), Instant::now() + within, why))
     }
 }

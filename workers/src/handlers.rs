@@ -30,7 +30,7 @@ pub(crate) async fn watch(running: Running, ended: CancellationToken) {
                 jobs = stuck,
                 "handlers do not let go of their threads; their slots are free again"
             );
-            metrics::counter!("job_handlers_stuck_total").increment(stuck as u64);
+            metrics::counter!("millpond_job_handlers_stuck_total").increment(stuck as u64);
         }
         pause(LOOK_EVERY, &ended).await;
     }

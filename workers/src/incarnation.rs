@@ -117,7 +117,7 @@ impl Incarnation {
 
     fn lose(&self, why: &str) {
         tracing::warn!(why, "leases lost: stopping handlers");
-        metrics::counter!("worker_incarnations_lost_total").increment(1);
+        metrics::counter!("millpond_leases_lost_total").increment(1);
         self.0.current.send_replace(None);
         self.0.running.stop_all(Stop::LeaseLost);
     }

@@ -8,12 +8,14 @@
 //! One pump task per pool does all of its database work ([`pump`]); the apalis backend only receives from the
 //! pump's channel ([`backend`]), handlers' tasks only report to it ([`execute`]).
 
+mod attempt_span;
 mod backend;
 mod execute;
 mod flight;
 mod handlers;
 mod incarnation;
 mod maintenance;
+mod meters;
 mod pump;
 mod report;
 mod running;
@@ -33,8 +35,8 @@ pub use pump::{LOOK_AT_ALL_EVERY, TurnSettings};
 pub use upkeep::LEASE_CONNECTIONS;
 
 use crate::{
-    backend::PumpedBackend, execute::Execute, flight::Connections, pump::Pump, running::Running,
-    spending::Spendings, upkeep::Upkeep,
+    backend::PumpedBackend, execute::Execute, flight::Connections, meters::Meters, pump::Pump,
+    running::Running, spending::Spendings, upkeep::Upkeep,
 };
 
 /// How a worker process runs.
@@ -82,7 +84,8 @@ pub async fn run(
     let info = ProcessInfo {
         host: host(),
         pid: std::process::id(),
-        queues: settings.slots.keys().copied().collect(),
+        slots: settings.slots.clone(),
+        kinds: kinds.iter().map(|entry| entry.kind).collect(),
     };
     let spendings = Spendings::of(kinds);
     let running = Running::new(spendings.clone());
@@ -116,6 +119,7 @@ pub async fn run(
             incarnation: upkeep.incarnation.clone(),
             running: running.clone(),
             kinds,
+            meters: Meters::new(queue, slots, kinds),
             poll: settings.poll,
             drain_timeout: settings.drain_timeout,
             to_runtime: Some(to_runtime),

@@ -4,11 +4,12 @@
 //! alone may know.
 //!
 //! What takes long (cleaning and rebuilding) has a lane of its own, so that it never holds up what is promised in
-//! time (deadlines). A reconciler that fails says so once, with its name, and again when it works;
+//! time (deadlines), nor what is watched. A reconciler that fails says so once, with its name, and again when it works;
 //! in between it is tried at its usual times. None outlasts its bound.
 
 mod office;
 mod reconcilers;
+mod survey;
 mod watch;
 
 use std::time::Duration;
@@ -44,7 +45,7 @@ impl Default for MaintenanceSettings {
 /// What upkeep needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
-    /// Two connections at least: one for each lane.
+    /// Three connections at least: one for each lane of the leader.
     pub(crate) pool: Pool,
     pub(crate) settings: Settings,
     pub(crate) kinds: Vec<&'static str>,
@@ -66,6 +67,7 @@ pub(crate) async fn run(parts: Parts) {
         office.hold(),
         lane(&parts, Reconciler::of_each_process(&parts.settings), None),
         lane(&parts, Reconciler::in_time(), Some(&office)),
+        lane(&parts, Reconciler::in_sight(), Some(&office)),
         lane(&patient, Reconciler::at_leisure(), Some(&office)),
     );
 }
@@ -81,6 +83,11 @@ struct Scheduled {
 async fn lane(parts: &Parts, reconcilers: Vec<Reconciler>, office: Option<&Office>) {
     let mut memory = Memory::default();
     let mut term = None;
+    for reconciler in &reconcilers {
+        // From 0 on, so that the first failure is seen as one.
+        metrics::counter!("millpond_reconciler_failures_total", "reconciler" => reconciler.name())
+            .increment(0);
+    }
     let mut scheduled: Vec<_> = reconcilers
         .into_iter()
         .map(|reconciler| Scheduled { reconciler, due_at: Instant::now(), is_failing: false })
@@ -137,10 +144,11 @@ impl Scheduled {
         }
         self.is_failing = result.is_err();
         if self.is_failing {
-            metrics::counter!("queue_reconciler_failures_total", "reconciler" => name).increment(1);
+            metrics::counter!("millpond_reconciler_failures_total", "reconciler" => name).increment(1);
         }
         // Never later than promised: the pause counts from the beginning, and jitter only makes it shorter.
         let pause = self.reconciler.every.mul_f64(rand::rng().random_range(0.8..1.0));
-        self.due_at = (began + pause).max(Instant::now() + pause / 10);
+        let rest = (pause / 10).max(began.elapsed() * self.reconciler.rest());
+        self.due_at = (began + pause).max(Instant::now() + rest);
     }
 }

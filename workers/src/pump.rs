@@ -23,7 +23,8 @@ use uuid::Uuid;
 use crate::{
     flight::{Connections, Flight, Landed},
     incarnation::Incarnation,
-    report::Report,
+    meters::Meters,
+    report::{Report, Verdict},
     running::{Running, Stop},
 };
 
@@ -46,6 +47,7 @@ pub(crate) struct Pump {
     pub(crate) incarnation: Incarnation,
     pub(crate) running: Running,
     pub(crate) kinds: &'static [Entry],
+    pub(crate) meters: Meters,
     pub(crate) poll: Duration,
     pub(crate) drain_timeout: Duration,
     /// None once claims have ceased for good.
@@ -168,6 +170,7 @@ impl Pump {
             if !matches!(state.drain, Drain::No) && state.held == 0 && turns.is_empty() {
                 break;
             }
+            self.meters.slots_used.set(state.held as f64);
             let wake_at = self.wake_at(&state, turns.len());
             let may_claim = self.may_claim();
             tokio::select! {
@@ -288,22 +291,24 @@ impl Pump {
     }
 
     /// What handlers reported becomes outcomes to be written.
-    fn take(&self, reports: &mut Vec<Report>, state: &mut State) {
+    fn take(&mut self, reports: &mut Vec<Report>, state: &mut State) {
         let mut unwritten = Vec::new();
-        let mut counts: HashMap<(&'static str, &'static str), u64> = HashMap::new();
         for report in reports.drain(..) {
             let entry = jobs::find(self.kinds, &report.about.kind);
-            *counts
-                .entry((entry.map_or("unknown", |entry| entry.kind), report.verdict.word()))
-                .or_default() += 1;
+            let meters = self.meters.of(entry);
+            if let Some(ran) = report.ran {
+                meters.run.record(ran);
+            }
+            if matches!(report.verdict, Verdict::Crashed(_)) {
+                meters.panics.increment(1);
+            }
             let lease = report.lease;
-            match report.acknowledgement(entry) {
+            let (outcome, word) = report.acknowledgement(entry);
+            meters.came_to(word);
+            match outcome {
                 Some(outcome) => state.outcomes.push(outcome),
                 None => unwritten.push(lease),
             }
-        }
-        for ((kind, outcome), count) in counts {
-            metrics::counter!("job_attempts_total", "kind" => kind, "outcome" => outcome).increment(count);
         }
         if !unwritten.is_empty() {
             state.held -= unwritten.len();
@@ -315,7 +320,7 @@ impl Pump {
     }
 
     /// A turn is over: slots become free, claimed jobs go to their handlers.
-    fn land(&self, landed: Landed, state: &mut State) {
+    fn land(&mut self, landed: Landed, state: &mut State) {
         let Landed { flight, written, answer } = landed;
         state.promised -= flight.promised;
         state.held -= written.len();
@@ -335,11 +340,14 @@ impl Pump {
                     state.outcomes.extend(flight.outcomes);
                     state.gathering_since = (!state.outcomes.is_empty()).then(Instant::now);
                 }
+                self.meters.turn_failures.increment(1);
                 state.not_before = Some(Instant::now() + self.connections.pause());
                 state.look_at = Instant::now();
                 return;
             }
         };
+        self.meters.turn.record(flight.began_at.elapsed());
+        self.meters.refused.increment(answer.refused.len() as u64);
         for job in &answer.refused {
             tracing::warn!(job.id = %job, "came too late: the lease had been lost");
         }
@@ -352,6 +360,7 @@ impl Pump {
         if flight.count > 0 {
             state.backlog = answer.claimed.len() == flight.count;
             state.held_back = answer.only_limits && !state.backlog;
+            self.meters.held_back.increment(u64::from(state.held_back));
         }
         // Fewer than wanted, but some: others may have held more at this moment, so one more look is due.
         if flight.count > 0 && !state.backlog && !answer.claimed.is_empty() && !state.held_back {
@@ -379,12 +388,12 @@ impl Pump {
         }
     }
 
-    fn hand_over(&self, process: Uuid, claimed: Vec<Claimed>, state: &mut State) {
+    fn hand_over(&mut self, process: Uuid, claimed: Vec<Claimed>, state: &mut State) {
         state.held += claimed.len();
-        metrics::counter!("jobs_claimed_total", "queue" => self.queue.as_str())
-            .increment(claimed.len() as u64);
+        self.meters.claimed.increment(claimed.len() as u64);
         let mut charges: HashMap<TenantId, (i16, u32)> = HashMap::new();
         for job in &claimed {
+            self.meters.of(jobs::find(self.kinds, &job.kind)).wait.record(job.waited);
             charges.entry(job.share).or_insert((job.weight, 0)).1 += 1;
             state.lanes.met(job.lane, job.priority);
         }
@@ -400,7 +409,7 @@ impl Pump {
         if !taken {
             // Shutting down, or the runtime broke: nobody will run them.
             for lease in leases {
-                self.running.report(lease, Some(crate::report::Verdict::GivenBack));
+                self.running.report(lease, Some(Verdict::GivenBack));
             }
         }
     }

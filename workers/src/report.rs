@@ -9,9 +9,10 @@ use queue::{
     Outcome, RowId, Settlement, TIMEOUT,
 };
 use rand::RngExt;
+use telemetry::span::Span;
 use uuid::Uuid;
 
-use crate::running::Stop;
+use crate::{attempt_span, running::Stop};
 
 /// What a pump is told about a job that left its handler.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Report {
     pub(crate) lease: LeaseKey,
     pub(crate) about: About,
     pub(crate) verdict: Verdict,
+    /// How long the handler ran, if it came to its end.
+    pub(crate) ran: Option<Duration>,
 }
 
 /// What is known of a job beside its lease.
@@ -31,10 +34,13 @@ pub(crate) struct About {
     pub(crate) row: Option<RowId>,
     pub(crate) request_id: Option<String>,
     pub(crate) trace: TraceParent,
+    /// The attempt's span, for the collector.
+    pub(crate) span: Span,
 }
 
 impl About {
     pub(crate) fn of(job: &Claimed) -> Self {
+        let trace = job.trace();
         Self {
             kind: job.kind.clone(),
             attempt: job.attempt,
@@ -42,7 +48,8 @@ impl About {
             process: job.process,
             row: job.row,
             request_id: job.request_id.clone(),
-            trace: job.trace(),
+            trace,
+            span: attempt_span::begin(job, trace),
         }
     }
 }
@@ -86,15 +93,14 @@ impl Verdict {
         Self::Answered(Err(JobError::fatal(DEADLINE_EXCEEDED, "not done by its deadline")))
     }
 
-    /// One word, for metrics.
+    /// One word, for metrics. What failed is dead, unless it turns out that it is retried.
     pub(crate) const fn word(&self) -> &'static str {
         match self {
             Self::Answered(Ok(Outcome::Done(_))) => "done",
             Self::Answered(Ok(Outcome::Settled(_))) => "settled",
             Self::Answered(Ok(Outcome::Snooze(_))) => "snoozed",
             Self::Answered(Ok(Outcome::Cancel(_))) => "cancelled",
-            Self::Answered(Err(_)) => "failed",
-            Self::Crashed(_) => "crashed",
+            Self::Answered(Err(_)) | Self::Crashed(_) => "dead",
             Self::GivenBack => "given_back",
             Self::UnknownKind => "parked",
             Self::Abandoned => "abandoned",
@@ -108,8 +114,16 @@ fn seconds(duration: Duration) -> String {
 }
 
 impl Report {
-    /// What is to be written about it; `None` when there is nothing to write.
-    pub(crate) fn acknowledgement(self, entry: Option<&Entry>) -> Option<Acknowledgement> {
+    /// What is to be written about it, `None` when there is nothing to write; and the word for it in metrics.
+    pub(crate) fn acknowledgement(self, entry: Option<&Entry>) -> (Option<Acknowledgement>, &'static str) {
+        let word = self.verdict.word();
+        let acknowledgement = self.written(entry);
+        let settlement = acknowledgement.as_ref().map(|one| &one.settlement);
+        let is_retried = matches!(settlement, Some(Settlement::Retry(..)));
+        (acknowledgement, if is_retried { "retried" } else { word })
+    }
+
+    fn written(self, entry: Option<&Entry>) -> Option<Acknowledgement> {
         let lease = self.lease;
         let settlement = match self.verdict {
             Verdict::Answered(Ok(Outcome::Done(result))) => Settlement::End(End::Completed(result), None),
@@ -127,6 +141,7 @@ impl Report {
                     job.attempt = about.attempt,
                     request.id = about.request_id,
                     trace.id = about.trace.trace_id(),
+                    trace.span = about.trace.span_id(),
                     message,
                     "a handler panicked"
                 );
@@ -152,6 +167,7 @@ fn failed(lease: LeaseKey, about: &About, error: &JobError, entry: Option<&Entry
         job.attempt = about.attempt,
         request.id = about.request_id,
         trace.id = about.trace.trace_id(),
+        trace.span = about.trace.span_id(),
         error.code = error.code(),
         error.message = error.message(),
         "attempt failed"

@@ -16,6 +16,7 @@ use queue::{Claimed, LeaseKey, ProgressReport};
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use crate::{
+    attempt_span,
     report::{About, Report, Verdict},
     spending::Spendings,
 };
@@ -109,15 +110,21 @@ impl Running {
     /// Reports what became of a job, unless that was done; without a verdict it is what it was stopped for, or
     /// that its handler broke.
     pub(crate) fn report(&self, lease: LeaseKey, verdict: Option<Verdict>) {
+        self.report_run(lease, verdict, None);
+    }
+
+    /// The same, of a handler that ran for so long.
+    pub(crate) fn report_run(&self, lease: LeaseKey, verdict: Option<Verdict>, ran: Option<Duration>) {
         let mut running = self.lock();
         let Some(held) = running.get_mut(&lease) else { return };
-        let Some(about) = held.about.take() else { return };
+        let Some(mut about) = held.about.take() else { return };
         held.handler = None;
         let verdict = verdict.or(held.stop.map(|(why, _)| Verdict::of_stop(why)));
         let verdict = verdict.unwrap_or_else(|| Verdict::Crashed("the handler was dropped".into()));
         self.1.note(lease, &about.kind, &verdict, held.usage.as_deref());
+        attempt_span::end(&mut about.span, &verdict);
         // The pump outlives the runtime; if it is gone, the process is, and the lease runs out.
-        let _ = held.to_pump.send(Report { lease, about, verdict });
+        let _ = held.to_pump.send(Report { lease, about, verdict, ran });
     }
 
     /// The outcomes of these jobs are written, or never will be.
@@ -235,6 +242,7 @@ mod tests {
             lane: uuid::Uuid::nil(),
             priority: 0,
             deadline: None,
+            waited: Duration::ZERO,
         }
     }
 

@@ -19,11 +19,11 @@ use crate::{
     spending::{self, Spendings},
 };
 
-/// Connections that a worker process opens beside its services' pool: one for heartbeats, two for upkeep, of which
+/// Connections that a worker process opens beside its services' pool: one for heartbeats, three for upkeep, of which
 /// one may be busy for minutes.
 pub const LEASE_CONNECTIONS: u32 = HEARTBEAT_CONNECTIONS + UPKEEP_CONNECTIONS;
 const HEARTBEAT_CONNECTIONS: u32 = 1;
-const UPKEEP_CONNECTIONS: u32 = 2;
+const UPKEEP_CONNECTIONS: u32 = 3;
 
 /// The running thread. Dropping it ends the thread at once, as the end of the process would.
 pub(crate) struct Upkeep {

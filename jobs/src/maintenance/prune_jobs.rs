@@ -48,14 +48,20 @@ impl Handler for PruneJobs {
                 misses: pool::prune_misses(&mut tx, services.miss_reuse, BATCH_ROWS_MAX.into())
                     .await
                     .map_err(|error| not_pruned(&error))?,
+                ticks: schedules::prune(&mut tx, BATCH_ROWS_MAX.into())
+                    .await
+                    .map_err(|error| not_pruned(&error))?,
             };
             tx.commit().await?;
             rows.deliveries += batch.deliveries;
             rows.idempotency_keys += batch.idempotency_keys;
             rows.crawls += batch.crawls;
             rows.misses += batch.misses;
-            let most = batch.deliveries.max(batch.idempotency_keys).max(batch.crawls).max(batch.misses);
-            if most < BATCH_ROWS_MAX.into() {
+            rows.ticks += batch.ticks;
+            let most = [batch.deliveries, batch.idempotency_keys, batch.crawls, batch.misses, batch.ticks]
+                .into_iter()
+                .max();
+            if most < Some(BATCH_ROWS_MAX.into()) {
                 break;
             }
         }
@@ -64,6 +70,7 @@ impl Handler for PruneJobs {
             "idempotencyKeys": rows.idempotency_keys,
             "crawls": rows.crawls,
             "misses": rows.misses,
+            "ticks": rows.ticks,
         }))))
     }
 }
@@ -75,6 +82,7 @@ struct Rows {
     idempotency_keys: u64,
     crawls: u64,
     misses: u64,
+    ticks: u64,
 }
 
 fn not_pruned(error: &(dyn std::error::Error + 'static)) -> JobError {

@@ -25,6 +25,7 @@ pub struct Enrich {
 impl Job for Enrich {
     const KIND: &'static str = "profiles.enrich";
     const POLICY: Policy = Policy {
+        leads_to: Some(Fetch::KIND),
         queue: Queue::Enrich,
         priority: 0,
         // As many as the fetch whose end it mostly shares, so that its owner sees one figure throughout.

@@ -16,6 +16,7 @@ use outbound::{AddressRefused, OutboundError, Response};
 use queue::{Backoff, INTERNAL_ERROR, Job, JobError, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use telemetry::span::{self, Kind, Span};
 use url::Url;
 
 use crate::{Context, Handler, callback};
@@ -52,19 +53,30 @@ impl Handler for Deliver {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static("millpond-webhooks/1"));
         let request_id = cx.request_id().map(|id| ("x-request-id", id));
-        let trace = cx.trace().child().to_string();
-        let origin = request_id.into_iter().chain([(TRACEPARENT, trace.as_str())]);
+        let trace = cx.trace().child();
+        let traceparent = trace.to_string();
+        let origin = request_id.into_iter().chain([(TRACEPARENT, traceparent.as_str())]);
         for (name, value) in signed.headers().into_iter().chain(origin) {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
+        tracing::debug!(trace.id = trace.trace_id(), trace.span = trace.span_id(), "the callback is sent");
+        let mut span = span::start(Kind::Client, trace, Some(cx.trace()), "POST callback");
         let began = Instant::now();
         let answer = match Url::parse(&delivery.url) {
-            Ok(url) => cx.services().outbound.post(&url, headers, body).await,
+            Ok(url) => {
+                describe_request(&mut span, &cx, self.delivery, &url);
+                cx.services().outbound.post(&url, headers, body).await
+            }
             Err(error) => Err(AddressRefused::Malformed(error.to_string()).into()),
         };
-        self.conclude(&cx, &delivery, answer, began.elapsed()).await
+        let took = began.elapsed();
+        describe_answer(&mut span, &answer);
+        drop(span);
+        metrics::counter!("millpond_webhook_attempts_total", "outcome" => outcome(&answer)).increment(1);
+        metrics::histogram!("millpond_webhook_attempt_duration_seconds").record(took);
+        self.conclude(&cx, &delivery, answer, took).await
     }
 }
 
@@ -133,12 +145,17 @@ impl Deliver {
             .map_err(webhook_error)?;
         if matches!(verdict, Verdict::Delivered) {
             deliveries::mark_delivered(&mut tx, cx.tenant(), delivery.id).await.map_err(webhook_error)?;
-            return Ok(tx.done(None, delivery.subject).await?);
+            let done = tx.done(None, delivery.subject).await?;
+            metrics::counter!("millpond_webhook_deliveries_total", "end" => "delivered").increment(1);
+            return Ok(done);
         }
         if ends {
             deliveries::mark_failed(&mut tx, cx.tenant(), delivery.id).await.map_err(webhook_error)?;
         }
         tx.commit().await?;
+        if ends {
+            metrics::counter!("millpond_webhook_deliveries_total", "end" => "failed").increment(1);
+        }
 
         let why = match (&attempt.response_status, attempt.error) {
             (Some(status), _) => format!("the receiver answered {status}"),
@@ -151,6 +168,48 @@ impl Deliver {
             _ => JobError::retryable(NOT_DELIVERED, why)
                 .after(retry_after.map(|wait| wait.min(RETRY_AFTER_MAX))),
         })
+    }
+}
+
+/// What came of an attempt, in the words of `millpond_webhook_attempts_total`.
+fn outcome(answer: &Result<Response, OutboundError>) -> &'static str {
+    match answer {
+        Ok(response) => match response.status {
+            200..=299 => "delivered",
+            400..=499 => "rejected",
+            500..=599 => "server_error",
+            _ => "other_status",
+        },
+        Err(OutboundError::Refused(_)) => "refused",
+        Err(_) => "unreachable",
+    }
+}
+
+/// Who is called, for the collector: never the path or the query, which may hold the partner's secrets.
+fn describe_request(span: &mut Span, cx: &Context, delivery: DeliveryId, url: &Url) {
+    span.note(|span| {
+        span.set("http.request.method", span::text("POST"))
+            .set("server.address", url.host_str().map(|host| span::text(host.to_owned())))
+            .set("server.port", url.port_or_known_default().map(span::whole))
+            .set("request.id", cx.request_id().map(|id| span::text(id.to_owned())))
+            .set("job.id", span::text(cx.job().to_string()))
+            .set("delivery.id", span::text(delivery.to_string()));
+    });
+}
+
+fn describe_answer(span: &mut Span, answer: &Result<Response, OutboundError>) {
+    match answer {
+        Ok(response) => {
+            let status = response.status;
+            span.note(|span| {
+                span.set("http.response.status_code", span::whole(status));
+            });
+            match verdict(status) {
+                Verdict::Delivered => span.succeed(),
+                _ => span.fail(status.to_string()),
+            }
+        }
+        Err(error) => span.fail(error.word()),
     }
 }
 

@@ -76,7 +76,8 @@ impl Office {
             if let (Some(Term(term)), true) = (term, *current != term) {
                 tracing::info!(term, "leads the upkeep of the queue");
             }
-            metrics::gauge!("queue_leader_term").set(term.map_or(0.0, |Term(term)| term as f64));
+            metrics::gauge!("millpond_leader").set(if term.is_some() { 1.0 } else { 0.0 });
+            metrics::gauge!("millpond_leader_term").set(term.map_or(0.0, |Term(term)| term as f64));
             std::mem::replace(current, term) != term
         });
     }

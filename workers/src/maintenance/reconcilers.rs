@@ -1,10 +1,10 @@
 //! The list of what is kept up: what each does, how often, and how long it may take.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use queue::{Error, IndexBounds, VacuumBounds, Vacuums};
+use queue::{Error, IndexBounds, Surveyor, VacuumBounds, Vacuums, eta::Judged};
 
-use super::{Parts, watch::Watch};
+use super::{Parts, survey::Shown, watch::Watch};
 use crate::Settings;
 
 /// One of them.
@@ -30,12 +30,18 @@ enum Work {
     MakePartitions,
     /// What is older than the retention goes.
     Prune,
-    /// Dead rows are removed, and the weight of tables is shown.
+    /// Dead rows are removed.
     Vacuum,
     /// Indexes that stayed large are rebuilt.
     Reindex,
     /// The oldest transaction is shown, and reported when it is too old.
     WatchTransactions,
+    /// What was said of when jobs end is checked.
+    JudgeEstimates,
+    /// What tables weigh is shown.
+    WatchTables,
+    /// What stands in the queues is shown, who works them, and what else operators watch.
+    Survey,
 }
 
 /// What a lane remembers from one time to the next. Nothing depends on it.
@@ -43,12 +49,15 @@ enum Work {
 pub(super) struct Memory {
     vacuums: Vacuums,
     watch: Watch,
+    surveyor: Surveyor,
+    shown: Shown,
 }
 
 impl Memory {
     /// Another process leads: what this one showed is no longer kept.
     pub(super) fn forget(&mut self) {
         self.watch.forget();
+        self.shown.forget();
     }
 }
 
@@ -73,11 +82,25 @@ impl Reconciler {
         vec![
             // First, and often: it is one cheap look, and a missing week should not last.
             every(Work::MakePartitions, 60),
-            every(Work::WatchTransactions, 5),
+            every(Work::JudgeEstimates, 2),
             every(Work::Vacuum, 2),
             every(Work::Prune, 600),
             every(Work::Reindex, 60),
         ]
+    }
+
+    /// What is shown, so often that an alert on it is soon enough, whatever else takes its time.
+    pub(super) fn in_sight() -> Vec<Self> {
+        [Work::WatchTransactions, Work::WatchTables, Work::Survey].map(|work| every(work, 5)).to_vec()
+    }
+
+    /// How many times as long as it took it rests at the least: what walks past everything that an old transaction keeps
+    /// takes the longer the more that is.
+    pub(super) const fn rest(self) -> u32 {
+        match self.work {
+            Work::Survey => 20,
+            _ => 0,
+        }
     }
 
     pub(super) const fn name(self) -> &'static str {
@@ -92,6 +115,9 @@ impl Reconciler {
             Work::Vacuum => "vacuum",
             Work::Reindex => "reindex",
             Work::WatchTransactions => "watch transactions",
+            Work::JudgeEstimates => "judge estimates",
+            Work::WatchTables => "watch tables",
+            Work::Survey => "survey",
         }
     }
 
@@ -99,7 +125,9 @@ impl Reconciler {
     pub(super) const fn time_max(self) -> Duration {
         Duration::from_secs(match self.work {
             Work::TakeBack | Work::Expire | Work::Unpark | Work::ResumeCancels | Work::RecountBatches => 30,
-            Work::WatchTransactions => 10,
+            Work::WatchTransactions | Work::WatchTables | Work::JudgeEstimates => 10,
+            // Its statements have a shorter one each.
+            Work::Survey => 30,
             Work::MakePartitions | Work::Prune => 120,
             // Their statements have bounds of their own, and are called off on the server.
             Work::Vacuum | Work::Reindex => 3_600,
@@ -113,7 +141,7 @@ impl Reconciler {
             Work::Expire => {
                 let (expired, released) = queue::expire(pool).await?;
                 if expired > 0 {
-                    metrics::counter!("jobs_expired_total").increment(expired as u64);
+                    metrics::counter!("millpond_jobs_expired_total").increment(expired as u64);
                     waker.job_ended();
                 }
                 waker.wake_all(released);
@@ -143,9 +171,8 @@ impl Reconciler {
             Work::Prune => prune(parts).await?,
             Work::Vacuum => {
                 let (states, bounds) = (queue::table_states(pool).await?, VacuumBounds::default());
-                memory.watch.tables(&states, &bounds);
                 for done in queue::vacuum(pool, &bounds, &mut memory.vacuums, &states).await? {
-                    metrics::counter!("queue_vacuums_total", "table" => done.table.clone()).increment(1);
+                    metrics::counter!("millpond_vacuums_total", "table" => done.table.clone()).increment(1);
                     let (before, after) = (done.dead_rows_before, done.dead_rows_after);
                     tracing::debug!(table = done.table, before, after, "dead rows removed");
                 }
@@ -153,17 +180,27 @@ impl Reconciler {
             Work::Reindex => {
                 let done = queue::reindex(pool, &IndexBounds::default()).await?;
                 if let Some((index, bytes_before)) = done.rebuilt {
-                    metrics::counter!("queue_reindexes_total", "index" => index.clone()).increment(1);
+                    metrics::counter!("millpond_reindexes_total", "index" => index.clone()).increment(1);
                     tracing::info!(index, bytes_before, "rebuilt an index that had grown");
                 }
                 if !done.leftovers.is_empty() {
                     tracing::info!(indexes = ?done.leftovers, "removed what interrupted rebuilding left");
                 }
             }
+            Work::JudgeEstimates => {
+                if queue::eta::judge_estimates(pool).await? != Judged::default() {
+                    memory.watch.estimates(&queue::eta::calibrations(pool).await?);
+                }
+            }
             Work::WatchTransactions => {
                 let oldest = queue::oldest_transaction(pool).await?;
                 memory.watch.transactions(oldest.as_ref(), settings.maintenance.oldest_transaction_warn);
+                memory.shown.server(&queue::server_state(pool).await?);
             }
+            Work::WatchTables => {
+                memory.watch.tables(&queue::table_states(pool).await?, &VacuumBounds::default());
+            }
+            Work::Survey => survey(parts, memory).await?,
         }
         Ok(())
     }
@@ -178,19 +215,29 @@ async fn take_back(parts: &Parts) -> Result<(), Error> {
             given_up = swept.given_up,
             "took jobs back from dead workers"
         );
-        metrics::counter!("jobs_taken_back_total").increment(swept.taken_back);
-        metrics::counter!("jobs_given_up_total").increment(swept.given_up);
+        metrics::counter!("millpond_jobs_taken_back_total").increment(swept.taken_back);
+        metrics::counter!("millpond_jobs_given_up_total").increment(swept.given_up);
         parts.waker.job_ended();
     }
     parts.waker.wake_all(swept.released);
     Ok(())
 }
 
+async fn survey(parts: &Parts, memory: &mut Memory) -> Result<(), Error> {
+    let began = Instant::now();
+    let seen = memory.surveyor.survey(&parts.pool, parts.settings.lease).await;
+    match &seen {
+        Ok(survey) => memory.shown.survey(survey, began.elapsed()),
+        Err(_) => memory.shown.forget(),
+    }
+    seen.map(|_| ())
+}
+
 async fn recount_batches(parts: &Parts) -> Result<(), Error> {
     let recounted = queue::recount_batches(&parts.pool).await?;
     if recounted.repaired > 0 {
         tracing::error!(repaired = recounted.repaired, "counters of batches were wrong and are put right");
-        metrics::counter!("batches_repaired_total").increment(recounted.repaired);
+        metrics::counter!("millpond_batches_repaired_total").increment(recounted.repaired);
     }
     parts.waker.wake_all(recounted.released);
     Ok(())

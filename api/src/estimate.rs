@@ -1,51 +1,47 @@
-//! How long an enrich job will take, from those that ended lately.
+//! How estimates of jobs' ends are told: whole seconds and instants.
 //!
-//! The figure is a few seconds old at most while requests come; one request refreshes it while the others use the
-//! old one, so that a burst costs one query. Without any history it is S0's sample, ten seconds.
+//! An estimate is a courtesy: when the database cannot be asked for one, the answer that it belongs to goes out without.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use db::Pool;
-use jobs::profiles::Enrich;
+use kernel::ids::{JobId, TenantId};
+use queue::Eta;
 
-const REFRESH_EVERY: Duration = Duration::from_secs(5);
-const WITHOUT_HISTORY: Duration = Duration::from_secs(10);
+use crate::state::ApiState;
 
-/// The last figure, and when it was asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Estimates {
-    last: Mutex<Last>,
+/// S0's sample, for an answer that must name a time when nobody can: the queue is paused, or nobody works it.
+pub(crate) const UNKNOWN: Duration = Duration::from_secs(10);
+
+/// An answer waits no longer than this for an estimate.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// When a job of this tenant ends that was just stored.
+pub(crate) async fn of_new(state: &ApiState, kind: &str, tenant: TenantId, job: JobId) -> Option<Eta> {
+    told(state.estimator().of_new(kind, tenant, job)).await
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Last {
-    asked_at: Option<Instant>,
-    usual: Option<Duration>,
+/// When a job ends that is under way; none when it has ended.
+pub(crate) async fn of_live(state: &ApiState, tenant: TenantId, job: JobId) -> Option<Eta> {
+    told(state.estimator().of_live(tenant, job)).await
 }
 
-impl Estimates {
-    /// How long an enrich job usually takes from request to result.
-    pub(crate) async fn usual(&self, pool: &Pool) -> Duration {
-        if self.is_due(Instant::now()) {
-            match queue::usual_duration::<Enrich>(pool).await {
-                Ok(usual) => self.last.lock().unwrap_or_else(PoisonError::into_inner).usual = Some(usual),
-                Err(error) => tracing::warn!(%error, "no new estimate, keeping the last"),
-            }
-        }
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.usual.unwrap_or(WITHOUT_HISTORY)
-    }
+/// How long a job of this kind takes that the tenant would store now; for lists, where no job is asked about in particular.
+pub(crate) async fn usual(state: &ApiState, kind: &str, tenant: TenantId) -> Option<Duration> {
+    told(state.estimator().usual(kind, tenant)).await
+}
 
-    /// True for one caller each time the figure is old; that caller refreshes it.
-    fn is_due(&self, now: Instant) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.asked_at.is_none_or(|asked| now.saturating_duration_since(asked) >= REFRESH_EVERY);
-        if due {
-            last.asked_at = Some(now);
+async fn told<T>(estimate: impl Future<Output = Result<Option<T>, queue::Error>>) -> Option<T> {
+    match tokio::time::timeout(PATIENCE, estimate).await {
+        Ok(Ok(estimate)) => estimate,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "no estimate");
+            None
         }
-        due
+        Err(_) => {
+            tracing::warn!(waited_ms = PATIENCE.as_millis(), "no estimate in time");
+            None
+        }
     }
 }
 
@@ -65,15 +61,6 @@ pub(crate) fn remaining(usual: Duration, created_at: DateTime<Utc>, now: DateTim
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_caller_refreshes_an_old_figure() {
-        let estimates = Estimates::default();
-        let now = Instant::now();
-        assert!(estimates.is_due(now));
-        assert!(!estimates.is_due(now));
-        assert!(estimates.is_due(now + REFRESH_EVERY));
-    }
 
     #[test]
     fn estimates_are_whole_seconds_and_never_zero() {

@@ -105,9 +105,12 @@ mod tests {
     /// The API with a database that nothing here reaches.
     fn api() -> Router {
         let settings = config::Settings::load(&config::Sources::default()).unwrap();
+        let pool: db::Pool =
+            PgPoolOptions::new().connect_lazy("postgres://127.0.0.1:1/nowhere").unwrap().into();
         let parts = ApiParts {
-            pool: PgPoolOptions::new().connect_lazy("postgres://127.0.0.1:1/nowhere").unwrap().into(),
+            pool: pool.clone(),
             watcher: queue::Watcher::new(),
+            estimator: ::jobs::estimator(pool),
             waker: queue::Waker::new(),
             http: settings.http.clone(),
             api: settings.api.clone(),

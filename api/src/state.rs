@@ -7,11 +7,10 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use db::Pool;
 use partners::Authenticated;
-use queue::{Waker, Watcher};
+use queue::{Estimator, Waker, Watcher};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::estimate::Estimates;
 use crate::extract::body::BodyLimits;
 use crate::extract::credential_cache::CredentialCache;
 use crate::extract::failed_attempts::FailedAttempts;
@@ -24,6 +23,8 @@ pub struct ApiParts {
     pub pool: Pool,
     /// Awaits ends of jobs; whoever makes it also runs it.
     pub watcher: Watcher,
+    /// Estimates ends of jobs; whoever makes it also runs it.
+    pub estimator: Estimator,
     /// Wakes workers.
     pub waker: Waker,
     /// Limits of requests.
@@ -48,7 +49,6 @@ struct Inner {
     failed_attempts: FailedAttempts,
     used_up: UsedUp,
     places: Arc<Semaphore>,
-    estimates: Estimates,
 }
 
 impl ApiState {
@@ -61,7 +61,6 @@ impl ApiState {
             failed_attempts: FailedAttempts::default(),
             used_up: UsedUp::default(),
             places: Arc::new(Semaphore::new(in_flight_max)),
-            estimates: Estimates::default(),
             parts,
         }))
     }
@@ -91,9 +90,9 @@ impl ApiState {
         &self.0.parts.stop
     }
 
-    /// How long jobs take.
-    pub(crate) fn estimates(&self) -> &Estimates {
-        &self.0.estimates
+    /// Estimates ends of jobs.
+    pub(crate) fn estimator(&self) -> &Estimator {
+        &self.0.parts.estimator
     }
 
     /// The metrics as text.

@@ -45,6 +45,9 @@ async fn admit(parts: &Parts, state: &ApiState, access: Access) -> Result<Authen
     let presented = Presented::read(&parts.headers).ok_or(ApiError::Unauthorized)?;
     let caller = authenticate(&presented, peer(parts), state).await?;
     tracing::Span::current().record("partner.id", tracing::field::display(caller.partner));
+    if let Some(context) = RequestContext::current() {
+        context.set_partner(caller.partner);
+    }
     draw_rate(&caller, state).await?;
     caller.check_state(access).map_err(refused)?;
     Ok(caller)

@@ -3,9 +3,11 @@
 //! Task-local rather than an extension, because an error turned into a response sees no request and must still
 //! name the request's id, and because headers about the rate limit belong on errors too.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use kernel::ids::PartnerId;
 use kernel::trace::TraceParent;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -23,8 +25,11 @@ pub struct RequestContext {
 struct Inner {
     id: String,
     trace: TraceParent,
+    parent: Option<TraceParent>,
+    partner: OnceLock<PartnerId>,
     rate: OnceLock<RateStanding>,
     place: Mutex<Option<OwnedSemaphorePermit>>,
+    waited_us: AtomicU64,
 }
 
 /// Where a partner stands in its rate window, as the headers tell it.
@@ -47,9 +52,19 @@ impl RateStanding {
 }
 
 impl RequestContext {
-    /// The context of a request with this id, which is this span of a trace.
-    pub fn new(id: String, trace: TraceParent) -> Self {
-        Self { inner: Arc::new(Inner { id, trace, rate: OnceLock::new(), place: Mutex::new(None) }) }
+    /// The context of a request with this id, which is this span of a trace, under the caller's if it has one.
+    pub fn new(id: String, trace: TraceParent, parent: Option<TraceParent>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                id,
+                trace,
+                parent,
+                partner: OnceLock::new(),
+                rate: OnceLock::new(),
+                place: Mutex::new(None),
+                waited_us: AtomicU64::new(0),
+            }),
+        }
     }
 
     /// The request's id.
@@ -60,6 +75,21 @@ impl RequestContext {
     /// The request's own span, for what it has done elsewhere.
     pub fn trace(&self) -> TraceParent {
         self.inner.trace
+    }
+
+    /// The caller's span, as the caller says.
+    pub fn parent(&self) -> Option<TraceParent> {
+        self.inner.parent
+    }
+
+    /// Notes who asks, for records of the request.
+    pub fn set_partner(&self, partner: PartnerId) {
+        let _ = self.inner.partner.set(partner);
+    }
+
+    /// Who asks, once that is known.
+    pub fn partner(&self) -> Option<PartnerId> {
+        self.inner.partner.get().copied()
     }
 
     /// Runs `answer` as the answer to this request.
@@ -85,6 +115,17 @@ impl RequestContext {
     /// The noted standing.
     pub fn rate(&self) -> Option<RateStanding> {
         self.inner.rate.get().copied()
+    }
+
+    /// Notes that the client let us wait so long for a result.
+    pub fn note_wait(&self, waited: Duration) {
+        let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.inner.waited_us.fetch_add(waited_us, Ordering::Relaxed);
+    }
+
+    /// How long it waited for a result, because the client asked for that.
+    pub fn waited(&self) -> Duration {
+        Duration::from_micros(self.inner.waited_us.load(Ordering::Relaxed))
     }
 
     /// Keeps the place this request takes among those in flight.

@@ -18,9 +18,10 @@ const REQUEST_ID_CHARS_MAX: usize = 128;
 /// Names the request and its place in a trace, makes both known to everything below, and puts the name on the response.
 pub async fn name_request(request: Request, next: Next) -> Response {
     let id = given(request.headers()).unwrap_or_else(|| Uuid::now_v7().to_string());
-    let trace = trace_context::of(request.headers());
+    let parent = trace_context::given(request.headers());
+    let trace = trace_context::under(parent);
     let header = HeaderValue::from_str(&id).ok();
-    let mut response = RequestContext::new(id, trace).scope(next.run(request)).await;
+    let mut response = RequestContext::new(id, trace, parent).scope(next.run(request)).await;
     if let Some(value) = header {
         response.headers_mut().insert(X_REQUEST_ID.clone(), value);
     }

@@ -20,7 +20,7 @@ pub async fn shed_load(
     next: Next,
 ) -> Result<Response, ApiError> {
     let Ok(permit) = places.try_acquire_owned() else {
-        metrics::counter!("http_requests_shed_total").increment(1);
+        metrics::counter!("millpond_http_requests_shed_total").increment(1);
         return Err(ApiError::Overloaded);
     };
     let context = RequestContext::current();

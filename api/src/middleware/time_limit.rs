@@ -17,7 +17,7 @@ pub async fn limit_time(
     next: Next,
 ) -> Result<Response, ApiError> {
     tokio::time::timeout(limit, next.run(request)).await.map_err(|_| {
-        metrics::counter!("http_requests_timed_out_total").increment(1);
+        metrics::counter!("millpond_http_requests_timed_out_total").increment(1);
         ApiError::Overloaded
     })
 }

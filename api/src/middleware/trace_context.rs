@@ -7,13 +7,17 @@ use kernel::trace::{TRACEPARENT, TraceParent};
 
 static HEADER: HeaderName = HeaderName::from_static(TRACEPARENT);
 
-/// The span of a request with these headers. Nothing of the caller's is believed beyond its syntax, and a header that
-/// is given twice is none.
-pub(super) fn of(headers: &HeaderMap) -> TraceParent {
+/// The caller's span, if these headers name one. Nothing of it is believed beyond its syntax, and a header that is given
+/// twice is none.
+pub(super) fn given(headers: &HeaderMap) -> Option<TraceParent> {
     let mut values = headers.get_all(&HEADER).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return TraceParent::begin() };
-    let given = value.to_str().ok().and_then(TraceParent::parse);
-    given.map_or_else(TraceParent::begin, TraceParent::child)
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    value.to_str().ok().and_then(TraceParent::parse)
+}
+
+/// The span of a request from there. Whether it is recorded is not the caller's to say.
+pub(super) fn under(given: Option<TraceParent>) -> TraceParent {
+    given.map_or_else(TraceParent::begin, TraceParent::follow)
 }
 
 #[cfg(test)]
@@ -29,7 +33,7 @@ mod tests {
         for value in values {
             headers.append(HEADER.clone(), HeaderValue::from_bytes(value).unwrap());
         }
-        of(&headers)
+        under(given(&headers))
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{config, dead, demo, jobs, partners, queues, sandbox, serve, up, worker};
+use crate::commands::{
+    config, dead, demo, health, jobs, partners, queues, requests, sandbox, schedules, serve, up, worker,
+};
 use crate::output;
 
 const EXAMPLES: &str = "\
@@ -74,9 +76,17 @@ pub(crate) enum Command {
     /// Look at jobs that failed, in groups; give many of them another life
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    /// Follow one request by its id
+    #[command(subcommand)]
+    Requests(requests::RequestsCommand),
     /// Look at queues; pause, resume and drain them
     #[command(subcommand)]
     Queues(queues::QueuesCommand),
+    /// Ask a process whether it is well; for health checks
+    Health(health::HealthArgs),
+    /// Look at schedules and their ticks; change, pause and run them
+    #[command(subcommand)]
+    Schedules(schedules::SchedulesCommand),
     /// Show the effective settings, secrets masked
     Config(config::ConfigArgs),
 }

@@ -3,12 +3,17 @@
 pub(crate) mod config;
 pub(crate) mod dead;
 pub(crate) mod demo;
+pub(crate) mod duration;
+mod explain;
+pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod migrate;
 pub(crate) mod partners;
 pub(crate) mod queues;
+pub(crate) mod requests;
 pub(crate) mod sandbox;
 pub(crate) mod scheduler;
+pub(crate) mod schedules;
 pub(crate) mod serve;
 pub(crate) mod up;
 pub(crate) mod worker;
@@ -30,7 +35,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Partners(command) => Box::pin(partners::run(&globals, command)).await,
         Command::Queues(command) => Box::pin(queues::run(&globals, command)).await,
         Command::Jobs(command) => Box::pin(jobs::run(&globals, command)).await,
+        Command::Requests(command) => Box::pin(requests::run(&globals, command)).await,
         Command::Dead(command) => Box::pin(dead::run(&globals, command)).await,
+        Command::Health(arguments) => health::run(&globals, arguments).await,
+        Command::Schedules(command) => Box::pin(schedules::run(&globals, command)).await,
         Command::Config(arguments) => config::run(&globals, &arguments),
     }
 }

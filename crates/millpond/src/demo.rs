@@ -110,7 +110,7 @@ fn settings(globals: &Globals, folder: &Folder) -> Result<Settings, CliError> {
         .with("encryption.keys", "");
     let settings = settings::load(&sources)?;
     // The report is what matters here, and the sandbox's faults are on purpose.
-    settings::start_logs(&settings, "error")?;
+    settings::start_going_on(&settings, "error")?;
     Ok(settings)
 }
 

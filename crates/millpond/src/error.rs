@@ -1,7 +1,9 @@
 //! Why a command failed. Each message says what to do about it, or its cause does.
 
 use config::{SettingsError, variable};
+use jobs::schedules::ActionError;
 use partners::{FieldFault, PartnerError};
+use schedules::ScheduleError;
 
 /// A command's failure.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +92,9 @@ pub(crate) enum CliError {
     /// Dead jobs were not redriven.
     #[error(transparent)]
     Redrive(#[from] jobs::dead_letters::RedriveError),
+    /// Schedules.
+    #[error(transparent)]
+    Schedule(#[from] ActionError),
     /// Deliveries could not be read.
     #[error(transparent)]
     Webhook(#[from] webhooks::WebhookError),
@@ -143,6 +148,7 @@ impl CliError {
             Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Redrive(_) | Self::Webhook(_) => {
                 "DATABASE"
             }
+            Self::Schedule(error) => schedule_code(error),
             Self::NotMigrated => "NOT_MIGRATED",
             Self::Partner(PartnerError::Invalid(_)) | Self::Usage(_) => "VALIDATION_ERROR",
             Self::Partner(PartnerError::NotFound(_)) | Self::NotFound(_) => "NOT_FOUND",
@@ -160,6 +166,7 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Partner(PartnerError::Invalid(_)) => 2,
+            Self::Schedule(error) if schedule_code(error) == "VALIDATION_ERROR" => 2,
             _ => 1,
         }
     }
@@ -171,6 +178,9 @@ impl CliError {
                 .iter()
                 .map(|FieldFault { field, message }| ((*field).to_owned(), message.clone()))
                 .collect(),
+            Self::Schedule(ActionError::Schedule(ScheduleError::Invalid(faults))) => {
+                faults.iter().map(|fault| (fault.field.to_owned(), fault.message.clone())).collect()
+            }
             Self::Settings(error) => {
                 error.faults.iter().map(|fault| (fault.variable.clone(), fault.allowed.clone())).collect()
             }
@@ -192,6 +202,21 @@ impl CliError {
             next = error.source();
         }
         causes
+    }
+}
+
+fn schedule_code(error: &ActionError) -> &'static str {
+    match error {
+        ActionError::Schedule(ScheduleError::Invalid(_)) | ActionError::NotAJob(_) => "VALIDATION_ERROR",
+        ActionError::Schedule(ScheduleError::TooMany { .. }) | ActionError::Conflict(_) => "CONFLICT",
+        ActionError::NotFound(_) => "NOT_FOUND",
+        ActionError::Schedule(ScheduleError::Database(_)) | ActionError::Queue(_) => "DATABASE",
+    }
+}
+
+impl From<schedules::ScheduleError> for CliError {
+    fn from(error: schedules::ScheduleError) -> Self {
+        Self::Schedule(error.into())
     }
 }
 

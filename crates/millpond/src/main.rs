@@ -48,5 +48,6 @@ fn run(cli: Cli) -> Result<(), CliError> {
         .map_err(CliError::Runtime)?;
     let result = runtime.block_on(commands::run(cli));
     runtime.shutdown_timeout(LEFTOVERS_MAX);
+    telemetry::finish();
     result
 }

@@ -3,6 +3,7 @@
 pub(crate) mod database;
 pub(crate) mod house;
 pub(crate) mod keys;
+pub(crate) mod metrics;
 pub(crate) mod settings;
 pub(crate) mod signals;
 pub(crate) mod supervisor;

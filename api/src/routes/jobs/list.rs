@@ -1,5 +1,7 @@
 //! `GET /api/v1/jobs`: the partner's jobs, the newest first.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -9,8 +11,9 @@ use queue::{JobStatus, ListFilter};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{JobView, PARTNER_KINDS};
+use super::{Expected, JobView, PARTNER_KINDS};
 use crate::error::{ApiError, ErrorBody};
+use crate::estimate;
 use crate::extract::fields::{Fields, FromFields, Problem, instant, number_in, text};
 use crate::extract::partner::Partner;
 use crate::extract::query::Query;
@@ -122,11 +125,22 @@ pub async fn list(
     jobs.truncate(page.limit as usize);
     let last = jobs.last().filter(|_| has_more);
     let next_cursor = last.map(|job| keyset::encode(CURSOR_VERSION, &job.id)).transpose();
-    let usual = state.estimates().usual(state.pool()).await;
     let now = kernel::clock::now();
+    let live: BTreeSet<&str> =
+        jobs.iter().filter(|job| !job.status.has_ended()).map(|job| job.kind.as_str()).collect();
+    let mut usual = BTreeMap::new();
+    for kind in live {
+        usual.insert(kind.to_owned(), estimate::usual(&state, kind, partner.tenant).await);
+    }
+    let viewed = jobs.into_iter().map(|job| {
+        let usual = usual.get(&job.kind).copied().flatten().filter(|_| !job.status.has_ended());
+        let remaining = usual.map(|usual| estimate::remaining(usual, job.created_at, now));
+        JobView::of(job, Expected { remaining, eta: None }, now)
+    });
+    let data = viewed.collect();
     Ok(Json(JobsBody {
         success: true,
-        data: jobs.into_iter().map(|job| JobView::of(job, usual, now)).collect(),
+        data,
         pagination: Pagination {
             limit: page.limit,
             next_cursor: next_cursor.map_err(ApiError::internal)?,

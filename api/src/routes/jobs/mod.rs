@@ -4,14 +4,14 @@ pub mod cancel;
 pub mod list;
 pub mod show;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use db::Connection;
 use http::HeaderValue;
 use jobs::profiles::Enrich;
 use kernel::ids::{JobId, TenantId};
-use queue::{Job, JobRecord, JobStatus};
+use queue::{Eta, Job, JobRecord, JobStatus};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -39,6 +39,7 @@ const RETRY_AFTER_S_MAX: u64 = 10;
     "createdAt": "2026-01-31T08:30:00.000Z",
     "estimatedTime": 6,
     "eta": "2026-01-31T08:30:10.000Z",
+    "etaRange": {"earliest": "2026-01-31T08:30:07.500Z", "latest": "2026-01-31T08:30:14.000Z"},
     "attempts": 1,
     "attemptsMax": 10,
     "errors": []
@@ -55,13 +56,17 @@ pub struct JobView {
     /// When it was stored.
     #[schema(format = DateTime)]
     created_at: String,
-    /// While it has not ended: whole seconds until the result, from how long such jobs took lately.
+    /// While it has not ended: whole seconds until the result, most likely: from its place in the queue, limits, and how
+    /// long such jobs took lately. Absent when nobody can tell, because its queue is paused or nobody works it.
     #[serde(skip_serializing_if = "Option::is_none")]
     estimated_time: Option<u64>,
     /// While it has not ended: when that will be.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     eta: Option<String>,
+    /// While it has not ended, of a job that is asked for by its id: nine of ten jobs end between these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eta_range: Option<EtaRange>,
     /// While it has not ended: how far it is, where it says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressView>,
@@ -82,6 +87,24 @@ pub struct JobView {
     /// When failed or cancelled: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<FailureView>,
+}
+
+/// Between when and when a job ends.
+#[derive(Debug, Serialize, ToSchema)]
+struct EtaRange {
+    /// Hardly before.
+    #[schema(format = DateTime)]
+    earliest: String,
+    /// Hardly after.
+    #[schema(format = DateTime)]
+    latest: String,
+}
+
+/// What is known of a job's end.
+#[derive(Debug, Clone, Copy, Default)]
+struct Expected {
+    remaining: Option<Duration>,
+    eta: Option<Eta>,
 }
 
 /// How far a job is.
@@ -170,10 +193,10 @@ impl FinalBody {
 }
 
 impl JobView {
-    /// The job as its owner sees it, `usual` being how long such jobs take: no causes of errors, no arguments.
-    fn of(job: JobRecord, usual: Duration, now: chrono::DateTime<Utc>) -> Self {
+    /// The job as its owner sees it: no causes of errors, no arguments.
+    fn of(job: JobRecord, expected: Expected, now: DateTime<Utc>) -> Self {
         let live = !job.status.has_ended();
-        let remaining = live.then(|| estimate::remaining(usual, job.created_at, now));
+        let Expected { remaining, eta } = if live { expected } else { Expected::default() };
         let errors = job.errors.into_iter().map(|error| AttemptView {
             attempt: error.attempt,
             at: instant(error.at),
@@ -190,7 +213,9 @@ impl JobView {
             status: job.status,
             created_at: instant(job.created_at),
             estimated_time: remaining.map(estimate::seconds),
-            eta: remaining.map(|remaining| instant(now + remaining)),
+            eta: remaining.map(|remaining| instant(eta.map_or(now, |eta| eta.seen_at) + remaining)),
+            eta_range: eta
+                .map(|eta| EtaRange { earliest: instant(eta.earliest), latest: instant(eta.latest) }),
             progress: job.progress.map(|progress| ProgressView {
                 done: progress.done,
                 total: progress.total,
@@ -219,14 +244,20 @@ pub fn retry_after_s(remaining_s: u64) -> u64 {
 /// Waits until the job has ended, for at most `wait` and the longest wait there is, without taking a place among
 /// the requests in flight. Ends early, as if in vain, when the process is to stop.
 pub async fn until_ended(state: &ApiState, tenant: TenantId, job: JobId, wait: Duration) -> bool {
-    if let Some(context) = RequestContext::current() {
+    let context = RequestContext::current();
+    if let Some(context) = &context {
         context.release_place();
     }
     let wait = wait.min(state.wait_max());
-    tokio::select! {
+    let began = Instant::now();
+    let ended = tokio::select! {
         () = state.stop().cancelled() => false,
         ended = state.watcher().until_ended(tenant, job, wait) => ended,
+    };
+    if let Some(context) = &context {
+        context.note_wait(began.elapsed());
     }
+    ended
 }
 
 /// A job that the tenant asked for. Other tenants' jobs and internal ones are as absent as those that never were.
@@ -237,6 +268,8 @@ async fn own_job(conn: &mut Connection, tenant: TenantId, id: JobId) -> Result<J
 
 /// One job as a body.
 async fn job_body(state: &ApiState, job: JobRecord) -> JobBody {
-    let usual = state.estimates().usual(state.pool()).await;
-    JobBody { success: true, data: JobView::of(job, usual, kernel::clock::now()) }
+    let live = !job.status.has_ended();
+    let eta = if live { estimate::of_live(state, job.tenant, job.id).await } else { None };
+    let expected = Expected { remaining: eta.map(|eta| eta.remaining()), eta };
+    JobBody { success: true, data: JobView::of(job, expected, kernel::clock::now()) }
 }

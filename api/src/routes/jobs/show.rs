@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use kernel::ids::JobId;
 
-use super::{JobBody, job_body, own_job, retry_after_s, until_ended};
+use super::{JobBody, RETRY_AFTER_S_MAX, job_body, own_job, retry_after_s, until_ended};
 use crate::error::{ApiError, ErrorBody};
 use crate::extract::fields::{Fields, FromFields, number_in};
 use crate::extract::partner::Partner;
@@ -62,7 +62,9 @@ pub async fn show(
     let body = job_body(&state, job).await;
     let retry_after = body
         .data
-        .estimated_time
+        .finished_at
+        .is_none()
+        .then(|| body.data.estimated_time.unwrap_or(RETRY_AFTER_S_MAX))
         .map(|remaining| [(header::RETRY_AFTER, HeaderValue::from(retry_after_s(remaining)))]);
     let mut response = Json(body).into_response();
     response.headers_mut().extend(retry_after.into_iter().flatten());

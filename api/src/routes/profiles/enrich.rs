@@ -10,11 +10,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use db::Connection;
 use http::{HeaderValue, StatusCode, header};
-use jobs::profiles::{NewEnrich, request_enrich};
+use jobs::profiles::{Enrich, NewEnrich, request_enrich};
 use kernel::ids::{JobId, TenantId};
 use kernel::profile_url::ProfileUrl;
 use partners::idempotency::{self, Claim};
-use queue::{JobStatus, Queue};
+use queue::{Job, JobStatus, Queue};
 use serde::Serialize;
 use url::Url;
 use utoipa::ToSchema;
@@ -122,8 +122,8 @@ pub async fn enrich(
     state.waker().wake(Queue::Enrich);
 
     let mut response = match prefer.duration() {
-        Some(wait) => final_or_accepted(&state, partner.tenant, asked.job, wait).await?,
-        None => accepted(&state, asked.job).await,
+        Some(wait) => final_or_accepted(&state, partner.tenant, &asked, wait).await?,
+        None => accepted(&state, partner.tenant, &asked).await,
     };
     let headers = response.headers_mut();
     headers.extend(prefer.applied());
@@ -179,8 +179,13 @@ async fn request_once(
     }
 }
 
-async fn accepted(state: &ApiState, job: JobId) -> Response {
-    let estimated_time = estimate::seconds(state.estimates().usual(state.pool()).await);
+async fn accepted(state: &ApiState, tenant: TenantId, asked: &Asked) -> Response {
+    let job = asked.job;
+    let eta = match asked.replayed {
+        true => estimate::of_live(state, tenant, job).await,
+        false => estimate::of_new(state, Enrich::KIND, tenant, job).await,
+    };
+    let estimated_time = estimate::seconds(eta.map_or(estimate::UNKNOWN, |eta| eta.remaining()));
     let body = EnrichAccepted { success: true, job_id: job, status: JobStatus::Processing, estimated_time };
     let retry_after = HeaderValue::from(job_routes::retry_after_s(estimated_time));
     (StatusCode::ACCEPTED, [(header::RETRY_AFTER, retry_after)], Json(body)).into_response()
@@ -190,9 +195,10 @@ async fn accepted(state: &ApiState, job: JobId) -> Response {
 async fn final_or_accepted(
     state: &ApiState,
     tenant: TenantId,
-    job: JobId,
+    asked: &Asked,
     wait: Duration,
 ) -> Result<Response, ApiError> {
+    let job = asked.job;
     if job_routes::until_ended(state, tenant, job, wait).await {
         let mut conn = state.pool().acquire().await?;
         if let Some(record) = queue::get(&mut conn, tenant, job).await?
@@ -201,7 +207,8 @@ async fn final_or_accepted(
             return Ok(Json(FinalBody::of(&record)).into_response());
         }
     }
-    Ok(accepted(state, job).await)
+    // It is no longer new.
+    Ok(accepted(state, tenant, &Asked { job, replayed: true }).await)
 }
 
 #[cfg(test)]

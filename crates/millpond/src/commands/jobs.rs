@@ -8,7 +8,7 @@ use queue::{Cancelled, JobRecord, JobStatus, ListFilter, Redriven, Waker};
 use serde_json::{Value, json};
 use webhooks::Delivery;
 
-use super::partners;
+use super::{explain, partners};
 use crate::cli::Globals;
 use crate::error::CliError;
 use crate::output::Output;
@@ -26,6 +26,10 @@ pub(crate) enum JobsCommand {
     List(ListArgs),
     /// Show one job with its attempts, errors and callbacks
     Show(JobArg),
+    /// Say why a job is not running, what clears when, and when it ends
+    Explain(JobArg),
+    /// Show how estimates of when jobs end came true
+    Estimates,
     /// Try a failed or cancelled job again, with all its attempts
     Retry(JobArg),
     /// Call a job off that has not ended
@@ -77,6 +81,8 @@ async fn act(pool: &Pool, output: Output, command: JobsCommand) -> Result<(), Cl
     match command {
         JobsCommand::List(arguments) => list(pool, output, arguments).await,
         JobsCommand::Show(JobArg { job }) => show(pool, output, job).await,
+        JobsCommand::Explain(JobArg { job }) => explain::explain(pool, output, job).await,
+        JobsCommand::Estimates => explain::estimates(pool, output).await,
         JobsCommand::Retry(JobArg { job }) => retry(pool, output, job).await,
         JobsCommand::Cancel(JobArg { job }) => cancel(pool, output, job).await,
     }
@@ -105,7 +111,17 @@ async fn show(pool: &Pool, output: Output, id: JobId) -> Result<(), CliError> {
     let names = Names::load(pool).await?;
     let mut conn = pool.acquire().await?;
     let job = found(&mut conn, &names, id).await?;
-    let mut json = as_json(&job, &names);
+    let json = job_with_deliveries(&mut conn, &job, &names).await?;
+    output.show(&json, || as_outline(&json, 0))
+}
+
+/// Everything about a job, for people and programs.
+pub(super) async fn job_with_deliveries(
+    conn: &mut Connection,
+    job: &JobRecord,
+    names: &Names,
+) -> Result<Value, CliError> {
+    let mut json = as_json(job, names);
     json["args"] = job.args.clone();
     json["progress"] = job.progress.as_ref().map_or(
         Value::Null,
@@ -114,12 +130,12 @@ async fn show(pool: &Pool, output: Output, id: JobId) -> Result<(), CliError> {
     json["result"] = job.result.clone().unwrap_or_default();
     json["errors"] = json!(job.errors);
     let mut deliveries = Vec::new();
-    for delivery in webhooks::list_of_job(&mut conn, job.tenant, id).await? {
-        let attempts = webhooks::list_attempts(&mut conn, job.tenant, delivery.id).await?;
+    for delivery in webhooks::list_of_job(&mut *conn, job.tenant, job.id).await? {
+        let attempts = webhooks::list_attempts(&mut *conn, job.tenant, delivery.id).await?;
         deliveries.push(delivery_as_json(&delivery, &attempts));
     }
     json["deliveries"] = deliveries.into();
-    output.show(&json, || as_outline(&json, 0))
+    Ok(json)
 }
 
 async fn retry(pool: &Pool, output: Output, id: JobId) -> Result<(), CliError> {
@@ -196,7 +212,7 @@ impl Names {
     }
 }
 
-async fn found(conn: &mut Connection, names: &Names, id: JobId) -> Result<JobRecord, CliError> {
+pub(super) async fn found(conn: &mut Connection, names: &Names, id: JobId) -> Result<JobRecord, CliError> {
     let job = queue::find(conn, &names.tenants(), id).await?;
     job.ok_or_else(|| {
         CliError::NotFound(format!("no job has the id {id}; `millpond jobs list` shows the newest"))
@@ -271,7 +287,7 @@ fn as_table(jobs: &[JobRecord], names: &Names) -> String {
 }
 
 /// JSON as an outline for people: a name and a value a line, what is inside indented, what is empty left out.
-fn as_outline(value: &Value, depth: usize) -> String {
+pub(super) fn as_outline(value: &Value, depth: usize) -> String {
     const INDENT: &str = "  ";
     let mut lines = Vec::new();
     let mut line = |name: &str, value: &Value| match value {

@@ -1,6 +1,8 @@
 //! `millpond queues …`: what stands in the queues; pausing, resuming and draining them. Workers see it with their next
 //! claim, which comes within their poll interval.
 
+mod history;
+
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,8 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) enum QueuesCommand {
     /// Show what stands in the queues and what is paused
     List,
+    /// Show what became of jobs lately, minute by minute or hour by hour
+    History(history::HistoryArgs),
     /// Start no more jobs; those that run go on
     Pause(ScopeArgs),
     /// Start jobs again
@@ -86,6 +90,7 @@ pub(crate) async fn run(globals: &Globals, command: QueuesCommand) -> Result<(),
 async fn act(pool: &Pool, output: Output, command: QueuesCommand) -> Result<(), CliError> {
     match command {
         QueuesCommand::List => list(pool, output).await,
+        QueuesCommand::History(arguments) => history::run(pool, output, &arguments).await,
         QueuesCommand::Pause(arguments) => pause(pool, output, &arguments.known_scope()?).await,
         QueuesCommand::Resume(arguments) => resume(pool, output, &arguments.scope()).await,
         QueuesCommand::Drain(arguments) => drain(pool, output, &arguments.known_scope()?).await,

@@ -14,13 +14,14 @@ use config::{Settings, WorkerSettings};
 use jobs::Services;
 use kernel::sealing::Keyring;
 use outbound::{OutboundClient, OutboundSettings};
-use queue::{Queue, Waker, Watcher};
+use queue::{Estimator, Queue, Waker, Watcher};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vendors::meter::Meter;
 
 use crate::error::CliError;
 use crate::runtime::database::Database;
+use crate::runtime::metrics;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::vendor::Vendor;
 
@@ -75,16 +76,21 @@ impl House {
         roles: Roles,
     ) -> Result<(), CliError> {
         let serves = roles.api.is_some();
+        let estimator = jobs::estimator(self.database.pool.clone());
         if let Some(listener) = roles.api {
-            self.serve(settings, waker, watcher, listener)?;
+            self.serve(settings, waker, watcher, &estimator, listener)?;
         }
         if !roles.queues.is_empty() {
             self.work(settings, waker, &roles.queues).await?;
         }
         if roles.schedules {
             let stop = CancellationToken::new();
-            let schedules =
-                scheduler::run(self.database.pool.clone(), waker.clone(), scheduler::ALL, stop.clone());
+            let schedules = scheduler::run(
+                self.database.pool.clone(),
+                waker.clone(),
+                scheduler_settings(settings),
+                stop.clone(),
+            );
             self.supervisor.spawn("the scheduler", &stop, endless(schedules));
         }
         let stop = CancellationToken::new();
@@ -92,6 +98,13 @@ impl House {
             let watch = watcher.clone().run(self.database.pool.clone(), waker.clone());
             let watch = stop.clone().run_until_cancelled_owned(watch);
             self.supervisor.spawn("watching for results", &stop, endless(watch));
+            let note = stop.clone().run_until_cancelled_owned(estimator.run());
+            self.supervisor.spawn("noting estimates", &stop, endless(note));
+        }
+        if let Some(listen) = settings.metrics.listen {
+            let listener = metrics::listen(listen).await?;
+            let served = metrics::serve(listener, metrics::render(self.database.pool.clone()), stop.clone());
+            self.supervisor.spawn("showing metrics", &stop, served);
         }
         if settings.database.listen {
             let relay = waker.clone().relay(self.database.pool.clone());
@@ -106,18 +119,19 @@ impl House {
         settings: &Settings,
         waker: &Waker,
         watcher: &Watcher,
+        estimator: &Estimator,
         listener: TcpListener,
     ) -> Result<(), CliError> {
         let stop = CancellationToken::new();
-        let metrics = telemetry::metrics_handle();
         let state = ApiState::new(ApiParts {
             pool: self.database.pool.clone(),
             watcher: watcher.clone(),
+            estimator: estimator.clone(),
             waker: waker.clone(),
             http: settings.http.clone(),
             api: settings.api.clone(),
             allow_loopback: self.vendor.allow_loopback,
-            render_metrics: Arc::new(move || metrics.render()),
+            render_metrics: metrics::render(self.database.pool.clone()),
             stop: stop.clone(),
         });
         let router = api::router(state).map_err(|error| CliError::part("the API", error))?;
@@ -215,6 +229,14 @@ fn worker_settings(settings: &Settings, queues: &[Queue]) -> workers::Settings {
             retention: retention(settings),
             oldest_transaction_warn: Duration::from_secs(settings.queue.oldest_transaction_warn_s),
         },
+    }
+}
+
+fn scheduler_settings(settings: &Settings) -> scheduler::Settings {
+    scheduler::Settings {
+        look_every: Duration::from_millis(settings.scheduler.look_ms),
+        grace: Duration::from_secs(settings.scheduler.missed_after_s),
+        ..scheduler::Settings::default()
     }
 }
 

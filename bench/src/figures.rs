@@ -7,11 +7,17 @@ pub mod growth;
 mod list;
 pub mod pickup;
 pub mod snapshot;
+pub mod telemetry;
+
+use std::time::Duration;
 
 use anyhow::Context;
 use queue::Waker;
-use sqlx::raw_sql;
-use tokio::task::JoinHandle;
+use sqlx::{query_scalar, raw_sql};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use crate::fleet::Fleet;
 use crate::machine;
@@ -19,6 +25,9 @@ use crate::progress::Progress;
 use crate::server::{Database, TestServer};
 
 pub use list::FIGURES;
+
+/// How soon the server notices that a killed worker is gone.
+const ALONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A figure: what it is called, and what it should be.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +104,8 @@ pub enum Measurement {
     Backlog(u64),
     /// See [`snapshot`].
     Snapshot,
+    /// See [`telemetry`].
+    Telemetry,
 }
 
 /// One value of a figure.
@@ -148,10 +159,31 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// When the database refuses.
     pub async fn empty(&self) -> anyhow::Result<()> {
+        self.alone().await?;
         raw_sql("truncate jobs, jobs_finished, job_unique_keys, job_pauses")
             .execute(&self.database.pool)
             .await?;
         Ok(())
+    }
+
+    /// Waits until the server has noticed that the workers are gone which were killed: they would hold some of the tables and
+    /// want others.
+    async fn alone(&self) -> anyhow::Result<()> {
+        let since = Instant::now();
+        loop {
+            let busy = query_scalar!(
+                r#"select count(*) as "n!" from pg_stat_activity
+                   where datname = current_database() and backend_type = 'client backend' and state = 'active'
+                     and pid <> pg_backend_pid()"#
+            )
+            .fetch_one(&self.database.pool)
+            .await?;
+            if busy == 0 {
+                return Ok(());
+            }
+            anyhow::ensure!(since.elapsed() < ALONE_WITHIN, "{busy} sessions are still at work");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Lets the server finish what the preparation left it to do.
@@ -202,6 +234,7 @@ impl Measurement {
             Self::Growth => growth::run(bench, runs).await,
             Self::Backlog(backlog) => backlog::run(bench, backlog, runs).await,
             Self::Snapshot => snapshot::run(bench, runs).await,
+            Self::Telemetry => telemetry::run(bench, runs).await,
         }
     }
 }

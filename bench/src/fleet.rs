@@ -35,8 +35,24 @@ pub struct FleetSettings {
     pub connections: Option<usize>,
     /// They tell how many bodies have run, for [`Fleet::executed`].
     pub tell: bool,
+    /// What they say about themselves.
+    pub telemetry: Telemetry,
     /// They store the jobs of [`pickup`](crate::figures::pickup) themselves.
     pub stores: bool,
+}
+
+/// What worker processes say about themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telemetry {
+    /// Nothing.
+    None,
+    /// As `millpond worker` does by default: the log, and metrics that nobody scrapes.
+    Usual,
+    /// The log, metrics that are rendered every second, and traces to a collector on this port.
+    All {
+        /// Of this machine.
+        collector: u16,
+    },
 }
 
 /// Running worker processes. Dropping it kills them.
@@ -57,7 +73,15 @@ struct Member {
 impl FleetSettings {
     /// One process with as many slots, and Millpond's defaults.
     pub const fn slots(slots: usize) -> Self {
-        Self { processes: 1, slots, acknowledged_max: None, connections: None, tell: true, stores: false }
+        Self {
+            processes: 1,
+            slots,
+            acknowledged_max: None,
+            connections: None,
+            tell: true,
+            telemetry: Telemetry::Usual,
+            stores: false,
+        }
     }
 }
 
@@ -161,6 +185,11 @@ impl Member {
                 command.args([name, &value.to_string()]);
             }
         }
+        match settings.telemetry {
+            Telemetry::None => command.arg("--silent"),
+            Telemetry::Usual => &mut command,
+            Telemetry::All { collector } => command.args(["--collector", &collector.to_string()]),
+        };
         let flags = [("--tell", settings.tell), ("--stores", settings.stores)];
         command.args(flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file).kill_on_drop(true);

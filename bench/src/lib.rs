@@ -3,6 +3,7 @@
 //! Figures are taken on the path that production jobs take: worker processes of their own, the registry, the layers,
 //! the timeouts and the logs of `millpond worker`.
 
+pub mod estimates;
 pub mod fairness;
 pub mod faults;
 pub mod figures;

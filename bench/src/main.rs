@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::{fairness, faults, limits, queue_figures, worker};
+use bench::{estimates, fairness, faults, limits, queue_figures, worker};
 use clap::{Parser, Subcommand};
 
 /// Threads that run tasks, at the least, as in the `millpond` binary.
@@ -29,6 +29,8 @@ enum Command {
     Faults(faults::FaultsArgs),
     /// Whom the workers serve under contention, and what that costs
     Fairness(fairness::Args),
+    /// Whether jobs end when they were said to, under a mixed load
+    Estimates(estimates::Args),
     /// Limits under kills: violations and utilisation
     Limits(limits::Args),
     /// A worker process under limits
@@ -71,6 +73,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Queue(args) => Box::pin(queue_figures::run(args)).await,
             Command::Faults(args) => Box::pin(faults::run(&args)).await,
             Command::Fairness(args) => Box::pin(fairness::run(args)).await,
+            Command::Estimates(args) => Box::pin(estimates::run(args)).await,
             Command::Limits(args) => Box::pin(limits::run(args)).await,
             Command::LimitsWorker(args) => Box::pin(limits::worker::run(args)).await,
             Command::Worker(args) => Box::pin(worker::run(args)).await,

@@ -18,7 +18,7 @@ use kernel::sealing::Keyring;
 use outbound::{OutboundClient, OutboundSettings};
 use queue::{Queue, Waker};
 use serde::{Deserialize, Serialize};
-use telemetry::Format;
+use telemetry::{Format, TraceSettings};
 use tokio_util::sync::CancellationToken;
 use vendors::meter::{Meter, MeterSettings};
 
@@ -43,6 +43,12 @@ pub struct WorkerArgs {
     /// Tell how many bodies have run while it works, a hundred times a second.
     #[arg(long)]
     pub tell: bool,
+    /// Record no metrics, log nothing, send nothing.
+    #[arg(long, conflicts_with = "collector")]
+    pub silent: bool,
+    /// Send one trace in a hundred to the collector on this port of this machine, and render metrics every second.
+    #[arg(long)]
+    pub collector: Option<u16>,
     /// Store the jobs whose wait is measured in this process.
     #[arg(long)]
     pub stores: bool,
@@ -57,6 +63,7 @@ pub struct Told {
     pub waits_us: Vec<u64>,
 }
 
+const RENDER_EVERY: Duration = Duration::from_secs(1);
 /// How often the number of bodies is told.
 const TELL_EVERY: Duration = Duration::from_millis(10);
 
@@ -66,9 +73,7 @@ const TELL_EVERY: Duration = Duration::from_millis(10);
 /// When the database cannot be reached.
 pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     let settings = Settings::load(&Sources::default())?;
-    telemetry::init(Format::Json, &settings.log.filter)?;
-    // Before anything is counted, because what is counted before is lost.
-    let _ = telemetry::metrics_handle();
+    start_telemetry(&args, &settings)?;
     let turns = workers::TurnSettings {
         acknowledged_max: args.acknowledged_max.unwrap_or(settings.worker.acknowledged_max),
         connections: args.connections.unwrap_or(settings.worker.turn_connections),
@@ -97,6 +102,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         stopped_with_input()?,
     );
     let relaying = tokio::spawn(waker.clone().relay(pool.clone()));
+    let rendering = args.collector.map(|_| tokio::spawn(render_metrics()));
     let storing = args.stores.then(|| tokio::spawn(store(pool.clone(), waker)));
     let telling = args.tell.then(|| tokio::spawn(tell_executed()));
     tokio::spawn(Box::pin(working)).await??;
@@ -104,6 +110,9 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         storing.await??;
     }
     relaying.abort();
+    if let Some(rendering) = rendering {
+        rendering.abort();
+    }
     if let Some(telling) = telling {
         telling.abort();
     }
@@ -111,6 +120,31 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     let told = Told { executed: kinds::EXECUTED.load(Ordering::Relaxed), waits_us: kinds::take_waits() };
     tell(&serde_json::to_string(&told)?);
     Ok(())
+}
+
+fn start_telemetry(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<()> {
+    if args.silent {
+        return Ok(());
+    }
+    let mut wanted = telemetry::Settings::logs(Format::Json, &settings.log.filter);
+    wanted.traces = args.collector.map(|port| TraceSettings {
+        endpoint: format!("http://127.0.0.1:{port}"),
+        headers: String::new(),
+        sample_ratio: 0.01,
+        service_name: "bench".to_owned(),
+    });
+    telemetry::start(&wanted)?;
+    Ok(())
+}
+
+/// What a scrape costs, every second.
+async fn render_metrics() {
+    let metrics = telemetry::metrics_handle();
+    let mut every = tokio::time::interval(RENDER_EVERY);
+    loop {
+        every.tick().await;
+        std::hint::black_box(metrics.render());
+    }
 }
 
 /// Services as `millpond worker` makes them; measured jobs call nobody.

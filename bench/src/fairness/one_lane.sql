@@ -21,7 +21,8 @@ begin
     return query select
         '{}'::uuid[], coalesce(cardinality(v_done), 0), v_released, null::bigint, false, false, null::timestamptz,
         null::uuid, null::uuid, null::tid, null::integer, null::text, null::smallint, null::smallint, null::json,
-        null::text, null::text, null::boolean, null::uuid, null::smallint, null::uuid, null::smallint, null::bigint;
+        null::text, null::text, null::boolean, null::uuid, null::smallint, null::uuid, null::smallint, null::bigint,
+        now();
     if cardinality(v_tids) > 0 then
         return query
         update jobs j
@@ -36,6 +37,7 @@ begin
             null::uuid[], null::integer, null::text[], null::bigint, null::boolean, null::boolean, null::timestamptz,
             j.tenant_id, j.id, j.ctid, j.lease_token, j.kind, j.attempt, j.attempts_max, j.args, j.request_id,
             j.traceparent, j.cancel_requested, j.lane, j.priority, j.share_id, 1::smallint,
-            (extract(epoch from j.deadline_at - now()) * 1000)::bigint;
+            (extract(epoch from j.deadline_at - now()) * 1000)::bigint,
+            j.run_at;
     end if;
 end

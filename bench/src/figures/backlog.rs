@@ -5,7 +5,7 @@
 //! held a thousand jobs) or none; nobody vacuums or analyzes while they are. Without a backlog each claim finds the fifty jobs
 //! that were stored just before it.
 
-use queue::{Acknowledgement, End, KnownLanes, NewJob, ProcessInfo, Queue, Settlement, Shares, Turn};
+use queue::{Acknowledgement, End, Job, KnownLanes, NewJob, ProcessInfo, Queue, Settlement, Shares, Turn};
 use sqlx::raw_sql;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -93,7 +93,12 @@ async fn prepare(bench: &Bench<'_>, backlog: u64, statistics: Statistics) -> any
 /// Takes turns on a session of its own, which has planned nothing yet.
 async fn claim_p99_ms(bench: &Bench<'_>, has_backlog: bool) -> anyhow::Result<f64> {
     let pool = bench.database.pool.another(1);
-    let info = ProcessInfo { host: "bench".to_owned(), pid: std::process::id(), queues: vec![Queue::Enrich] };
+    let info = ProcessInfo {
+        host: "bench".to_owned(),
+        pid: std::process::id(),
+        slots: [(Queue::Enrich, CLAIMED)].into(),
+        kinds: vec![<Noop as Job>::KIND],
+    };
     let process = queue::register(&pool, &info).await?;
     let mut conn = pool.acquire().await?;
     let (shares, mut lane_after) = (Shares::default(), Uuid::nil());

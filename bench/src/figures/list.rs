@@ -246,6 +246,27 @@ pub const FIGURES: &[Figure] = &[
         Measurement::Snapshot,
     )
     .floor("oldxmin", "oldxmin_first100k"),
+    figure(
+        "drain_silent",
+        "drain, 500 slots, nothing recorded, logged or sent",
+        Unit::JobsPerSecond,
+        Goal::None,
+        Measurement::Telemetry,
+    ),
+    figure(
+        "drain_telemetry",
+        "drain, 500 slots, metrics, log, and traces at 1 %",
+        Unit::JobsPerSecond,
+        Goal::None,
+        Measurement::Telemetry,
+    ),
+    figure(
+        "telemetry_kept",
+        "that, of the drain without",
+        Unit::Ratio,
+        Goal::AtLeast(0.97),
+        Measurement::Telemetry,
+    ),
 ];
 
 const fn figure(name: &'static str, title: &'static str, unit: Unit, goal: Goal, by: Measurement) -> Figure {

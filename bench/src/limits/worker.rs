@@ -36,7 +36,7 @@ const CONNECTIONS_MAX: u32 = 12;
 /// When the database cannot be reached.
 pub async fn run(args: LimitsWorkerArgs) -> anyhow::Result<()> {
     let settings = Settings::load(&Sources::default())?;
-    telemetry::init(Format::Json, "error")?;
+    telemetry::start(&telemetry::Settings::logs(Format::Json, "error"))?;
     kinds::COUNTER.set(args.counter).map_err(|_| anyhow!("the counter is known already"))?;
     let options =
         ConnectOptions { connections_max: CONNECTIONS_MAX, ..ConnectOptions::from_url(&args.database)? };

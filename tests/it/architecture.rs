@@ -5,6 +5,7 @@
 
 mod dependencies;
 mod files;
+mod metrics;
 mod sql;
 mod tables;
 
@@ -15,7 +16,7 @@ use std::sync::LazyLock;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// The crates that are SQL and rules.
-const DOMAINS: [&str; 3] = ["partners", "pool", "webhooks"];
+const DOMAINS: [&str; 4] = ["partners", "pool", "schedules", "webhooks"];
 
 /// A crate of the workspace.
 struct Member {

@@ -8,6 +8,7 @@ mod stage;
 
 mod maintenance {
     mod prune_jobs;
+    mod roll_up_history;
 }
 
 mod profiles {

@@ -10,6 +10,7 @@
 
 mod architecture;
 mod deliveries;
+mod deploy;
 mod embedded;
 mod faults;
 mod jobs;

@@ -10,8 +10,10 @@ mod deadlines;
 mod enqueueing;
 mod errors_history;
 mod estimating;
+mod explaining;
 mod fair_share;
 mod fencing;
+mod history;
 mod kinds;
 mod leading;
 mod limits;
@@ -27,6 +29,7 @@ mod sealed_args;
 mod settling;
 mod sharing;
 mod stopping;
+mod surveying;
 mod sweeping;
 mod tenant_caps;
 mod timeouts;
@@ -41,12 +44,13 @@ use std::time::Duration;
 use db::Pool;
 use kernel::ids::{JobId, TenantId};
 use queue::{
-    Acknowledgement, Claimed, End, Failure, JobRecord, Lease, LeaseKey, NewJob, ProcessInfo, Queue,
-    SettledBatch, Settlement, Waker,
+    Acknowledgement, Claimed, End, Failure, JobRecord, Lease, LeaseKey, NewJob, Queue, SettledBatch,
+    Settlement, Waker,
 };
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::support::process_info;
 use kinds::Scripted;
 
 /// A lease far longer than any test.
@@ -65,8 +69,7 @@ async fn stored(pool: &Pool, job: NewJob) -> JobId {
 
 /// A live worker process.
 async fn process(pool: &Pool) -> Uuid {
-    let info = ProcessInfo { host: "test".to_owned(), pid: 1, queues: Queue::ALL.to_vec() };
-    queue::register(pool, &info).await.unwrap()
+    queue::register(pool, &process_info(&[])).await.unwrap()
 }
 
 /// Lets a process have been silent for longer than any lease.

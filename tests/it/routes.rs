@@ -6,6 +6,7 @@ mod authentication;
 mod bodies;
 mod docs;
 mod edge;
+mod following;
 mod health;
 mod idempotency;
 mod rate_limit;

@@ -7,10 +7,13 @@
 
 mod api;
 mod cluster;
+mod collector;
 mod job_kit;
+mod logs;
 mod partner;
 mod pooler;
 mod process;
+mod rows_looked_at;
 mod sandbox_controls;
 mod services;
 mod test_db;
@@ -18,15 +21,17 @@ mod waiting;
 mod worker;
 
 pub use api::{TestApi, client};
+pub use collector::{Collector, ReceivedSpan};
 pub use job_kit::{JobKit, ManualWorker, TestClock};
 pub use partner::TestPartner;
 pub use pooler::{Pooler, pointless_behind_a_pooler, pooled};
 pub use process::MillpondProcess;
+pub use rows_looked_at::rows_looked_at;
 pub use sandbox_controls::{Callback, SandboxControls};
 pub use services::{Services, keyring, sandbox, services};
 pub use test_db::TestDb;
 pub use waiting::{WAIT_MAX, eventually, found, until, within};
-pub use worker::{TestWorker, WorkerOptions};
+pub use worker::{TestWorker, WorkerOptions, process_info};
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_millpond");

@@ -6,7 +6,7 @@ use super::*;
 const LAYERS: [&[&str]; 7] = [
     &["kernel"],
     &["config", "telemetry", "db"],
-    &["queue", "vendors", "outbound", "partners", "pool", "webhooks"],
+    &["queue", "vendors", "outbound", "partners", "pool", "schedules", "webhooks"],
     &["jobs"],
     &["api", "workers", "scheduler"],
     // The binary knows it in tests alone.
@@ -84,8 +84,9 @@ fn only_workers_name_the_runtime() {
 
 #[test]
 fn outgoing_requests_go_through_vendors_or_outbound() {
-    // db obtains PostgreSQL's programs before there is anything else; the binary calls its own API.
-    const CLIENTS: [&str; 4] = ["vendors", "outbound", "db", "millpond"];
+    // db obtains PostgreSQL's programs before there is anything else, telemetry sends spans from below all others; the
+    // binary calls its own API.
+    const CLIENTS: [&str; 5] = ["vendors", "outbound", "db", "telemetry", "millpond"];
     let others = |name: &str| !CLIENTS.contains(&name);
     assert_none("crates with an HTTP client of their own", &breaches(others, &["reqwest", "hyper-rustls"]));
     let api = |name: &str| name == "api";

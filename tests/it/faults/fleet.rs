@@ -133,7 +133,7 @@ impl Fleet {
         told
     }
 
-    /// Some of the jobs that have not ended: what they are, where they stand and what happened to them.
+    /// Some of the jobs that have not ended, those that others wait for first: what they are, where they stand and what happened to them.
     async fn live_jobs(&self) -> Vec<serde_json::Value> {
         sqlx::query_scalar!(
             r#"select jsonb_build_object(
@@ -141,6 +141,7 @@ impl Fleet {
                    'due in', run_at - now(), 'errors', errors
                ) as "job!"
                from jobs
+               order by state = 'waiting', attempt desc
                limit 10"#
         )
         .fetch_all(self.db.pool())

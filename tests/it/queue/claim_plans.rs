@@ -9,7 +9,7 @@ use super::{
     kinds::{Impatient, Urgent},
     *,
 };
-use crate::support::TestDb;
+use crate::support::{TestDb, rows_looked_at};
 
 /// Rows of the largest tables.
 const ROWS: i32 = 20_000;
@@ -44,28 +44,11 @@ impl Reader {
         Self { process: process(db.pool()).await, pool: db.connect_more(1) }
     }
 
-    /// Rows of the queue's tables looked at so far: by scans of tables, and entries of their indexes.
-    async fn looked_at(&self) -> i64 {
-        sqlx::query_scalar!(r#"select pg_stat_force_next_flush()::text as "flushed""#)
-            .fetch_one(&self.pool)
-            .await
-            .unwrap();
-        sqlx::query_scalar!(
-            r#"select (
-                   (select coalesce(sum(seq_tup_read), 0) from pg_stat_user_tables where relname like 'job%')
-                   + (select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes where relname like 'job%')
-               )::bigint as "n!""#
-        )
-        .fetch_one(&self.pool)
-        .await
-        .unwrap()
-    }
-
     /// Does something and checks how much it read.
     async fn check<T>(&self, about: Statistics, what: &str, act: impl Future<Output = T>) -> T {
-        let before = self.looked_at().await;
+        let before = rows_looked_at(&self.pool).await;
         let answer = act.await;
-        let read = self.looked_at().await - before;
+        let read = rows_looked_at(&self.pool).await - before;
         assert!(read <= LOOKED_AT_MAX, "statistics {about:?}: {what} looked at {read} rows");
         answer
     }

@@ -52,14 +52,14 @@ async fn metrics_count_requests_by_route_and_never_by_what_clients_sent() {
     let text = metrics.text();
     let counted = |route: &str| {
         text.lines().any(|line| {
-            line.starts_with("http_requests_total{")
+            line.starts_with("millpond_http_requests_total{")
                 && line.contains(&format!("route=\"{route}\""))
                 && line.contains("status=\"404\"")
         })
     };
     assert!(counted("/api/v1/jobs/{id}"), "{text}");
     assert!(counted("unmatched"), "{text}");
-    assert!(text.contains("http_request_duration_seconds"), "{text}");
+    assert!(text.contains("millpond_http_request_duration_seconds"), "{text}");
     assert!(!text.contains("job_0000") && !text.contains("probe-7"), "{text}");
     assert!(!text.contains(&stage.partner.key));
 }

@@ -119,6 +119,20 @@ async fn a_crawl_for_many_keeps_the_trace_of_the_first_and_each_callback_that_of
     assert_eq!(fetch.trace.trace_id(), traces[first]);
 }
 
+#[tokio::test]
+async fn what_a_caller_says_of_recording_goes_no_further() {
+    // Nothing is recorded in this process, and the caller wants everything.
+    let (stage, _worker) = Stage::working().await;
+    accepted(stage.enrich(&wish(&stage, "amy.codes", "told")).header("traceparent", GIVEN)).await;
+    let callback = stage.callback("told").await;
+    let calls = stage.vendor_headers("amy.codes").await;
+    let sent = calls.iter().map(span_in).chain([span_in(&callback.headers)]);
+    let mut spans: Vec<_> = stored(&stage).await.into_iter().map(|job| job.trace).chain(sent).collect();
+    assert!(spans.len() >= 4 && spans.iter().all(|span| span.trace_id() == TRACE), "{spans:?}");
+    spans.retain(|span| span.is_sampled());
+    assert!(spans.is_empty(), "{spans:?}");
+}
+
 /// Values that somebody might send to do harm, or by mistake.
 fn hostile() -> Vec<Vec<u8>> {
     let texts = [

@@ -34,11 +34,13 @@ impl TestApi {
         let watcher = Watcher::new();
         let limits = ServerLimits::from(&settings.http);
         let pool = db.connect_more(10);
+        let estimator = jobs::estimator(pool.clone());
         // Taken before the first request, as by the binary: what is counted before it is lost.
         let metrics = telemetry::metrics_handle();
         let state = ApiState::new(ApiParts {
             pool: pool.clone(),
             watcher: watcher.clone(),
+            estimator: estimator.clone(),
             waker: waker.clone(),
             http: settings.http,
             api: settings.api,
@@ -47,6 +49,7 @@ impl TestApi {
             stop: stop.clone(),
         });
         let router = api::router(state).unwrap();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(estimator.run()));
         tokio::spawn(stop.clone().run_until_cancelled_owned(watcher.run(pool, waker.clone())));
         tokio::spawn(api::serve(listener, router, limits, stop.clone()));
         Self { url, client: client(), waker, _stop: stop.drop_guard() }
@@ -75,6 +78,7 @@ impl TestApi {
 
 /// A client that talks to this machine only.
 pub fn client() -> Client {
+    super::logs::gather();
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().tls_certs_only([]).timeout(super::WAIT_MAX * 2).build().unwrap()

@@ -11,7 +11,7 @@ use db::embedded::template::TestCluster;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BINARY, Pooler, pooled};
+use super::{BINARY, Pooler, logs, pooled};
 
 /// Databases made ahead, so that a test does not wait for its clone.
 const STOCK: usize = 2;
@@ -44,6 +44,7 @@ static KEEPER: OnceLock<mpsc::UnboundedSender<Order>> = OnceLock::new();
 
 /// Clones a database from the template.
 pub(super) async fn create_database() -> Database {
+    logs::gather();
     let (sender, made) = oneshot::channel();
     keeper().send(Order::Create(sender)).expect("the cluster's keeper lives as long as the process");
     made.await.expect("the keeper answers").unwrap_or_else(|error| panic!("no test database: {error}"))

@@ -1,14 +1,15 @@
 //! The real binary as a process: started, spoken to, killed.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::{Client, Method, RequestBuilder};
 use tokio::sync::oneshot;
 
-use super::{BINARY, TestDb, api, found, keyring, within};
+use super::{BINARY, TestDb, api, found, keyring, logs, within};
 
 /// The last lines of a process's log that a failing test shows.
 const LINES_MAX: usize = 200;
@@ -39,12 +40,16 @@ impl MillpondProcess {
         let mut command = Command::new(BINARY);
         let output = command.args(arguments).envs(db.variables()).stdin(Stdio::null()).output();
         let output = output.expect("the binary runs");
+        if let Some(mut lines) = logs::of_process(std::process::id()) {
+            let _ = lines.write_all(&output.stderr);
+        }
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
     /// Starts a command made by the test.
     pub fn start_command(mut command: Command) -> Self {
+        logs::in_detail(&mut command);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -53,8 +58,9 @@ impl MillpondProcess {
             .expect("the binary runs");
         let log = Arc::new(Mutex::new(VecDeque::new()));
         let (told, ready) = oneshot::channel();
-        follow(child.stdout.take().expect("its output"), log.clone(), Some(told));
-        follow(child.stderr.take().expect("its log"), log.clone(), None);
+        follow(child.stdout.take().expect("its output"), log.clone(), Some(told), None);
+        let lines = logs::of_process(child.id());
+        follow(child.stderr.take().expect("its log"), log.clone(), None, lines);
         Self { child, ready: Some(ready), log, client: api::client() }
     }
 
@@ -111,11 +117,12 @@ impl Drop for MillpondProcess {
     }
 }
 
-/// Keeps the last lines of an output and tells the first address after `ready`.
+/// Keeps the last lines of an output, all of them in a file if there is one, and tells the first address after `ready`.
 fn follow(
     output: impl Read + Send + 'static,
     log: Arc<Mutex<VecDeque<String>>>,
     mut told: Option<oneshot::Sender<String>>,
+    mut file: Option<File>,
 ) {
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -124,6 +131,9 @@ fn follow(
                 && let Some(told) = told.take()
             {
                 let _ = told.send(url.to_owned());
+            }
+            if let Some(file) = &mut file {
+                let _ = writeln!(file, "{line}");
             }
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             if log.len() == LINES_MAX {

@@ -10,6 +10,8 @@ use outbound::{OutboundClient, OutboundSettings};
 use sandbox::{Sandbox, SandboxOptions};
 use vendors::meter::{Meter, MeterSettings};
 
+use super::logs;
+
 /// Nobody listens on the discard port.
 const NOBODY: &str = "http://127.0.0.1:9/meter";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,6 +24,7 @@ pub fn keyring() -> Arc<Keyring> {
 
 /// All fake vendors, on a free port of this machine.
 pub async fn sandbox() -> Sandbox {
+    logs::gather();
     sandbox::start(SandboxOptions::default()).await.expect("the sandbox starts")
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobs::Entry;
-use queue::{Queue, Waker};
+use queue::{ProcessInfo, Queue, Waker};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,16 @@ use workers::{MaintenanceSettings, Settings, TurnSettings};
 
 use super::test_db::pool_of;
 use super::{TestDb, services, within};
+
+/// A process that works all queues, four jobs of each at once.
+pub fn process_info(kinds: &'static [Entry]) -> ProcessInfo {
+    ProcessInfo {
+        host: "test".to_owned(),
+        pid: 1,
+        slots: Queue::ALL.into_iter().map(|queue| (queue, 4)).collect(),
+        kinds: kinds.iter().map(|entry| entry.kind).collect(),
+    }
+}
 
 /// How a test's worker runs.
 #[derive(Clone)]

@@ -386,9 +386,9 @@ fn every_try_is_counted_by_its_outcome_and_timed() {
     });
     let text = recorder.handle().render();
     for line in [
-        r#"vendor_calls_total{vendor="meter",operation="enrich",outcome="server"} 2"#,
-        r#"vendor_calls_total{vendor="meter",operation="enrich",outcome="ok"} 1"#,
-        r#"vendor_call_duration_seconds_count{vendor="meter",operation="enrich"} 3"#,
+        r#"millpond_vendor_calls_total{vendor="meter",operation="enrich",outcome="server"} 2"#,
+        r#"millpond_vendor_calls_total{vendor="meter",operation="enrich",outcome="ok"} 1"#,
+        r#"millpond_vendor_call_duration_seconds_count{vendor="meter",operation="enrich"} 3"#,
     ] {
         assert!(text.contains(line), "{text}");
     }

@@ -27,7 +27,7 @@ async fn count(stage: &Stage, table: &str) -> i64 {
     sqlx::raw_sql(AssertSqlSafe(counted)).fetch_one(stage.pool()).await.unwrap().get(0)
 }
 
-const NOTHING: [&str; 4] = ["crawls", "deliveries", "idempotencyKeys", "misses"];
+const NOTHING: [&str; 5] = ["crawls", "deliveries", "idempotencyKeys", "misses", "ticks"];
 
 fn assert_nothing(pruned: &Value) {
     let counts: Vec<_> = pruned.as_object().unwrap().iter().collect();

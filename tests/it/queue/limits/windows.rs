@@ -1,12 +1,13 @@
 //! Permits of each shape, drawn by hand.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::future::join_all;
 
 use super::*;
-use crate::support::JobKit;
+use crate::support::{JobKit, WAIT_MAX};
 
 /// Moves the clock to the middle of the next window.
 async fn next_window(kit: &JobKit, window: Duration) {
@@ -114,23 +115,24 @@ async fn two_processes_that_draw_at_once_never_draw_more_than_a_window_holds() {
     let db = TestDb::new().await;
     let window = Duration::from_millis(400);
     define(db.pool(), &[("calls", rate(MAX as i64, window))]).await;
-    let drawn: Mutex<Vec<i64>> = Mutex::default();
+    let drawn: Mutex<BTreeMap<i64, usize>> = Mutex::default();
     let number = || kernel::clock::now().timestamp_millis().div_euclid(WINDOW_MS);
-    let last = number() + 4;
+    // A permit that came too late on a busy machine is not used, so not every window is; three must be.
+    let used_up = || drawn.lock().unwrap().values().filter(|drawn| **drawn >= MAX).count();
+    let last = number() + WAIT_MAX.as_millis() as i64 / WINDOW_MS;
     let caller = async |permits: &Permits, process: Uuid| {
-        while number() < last {
+        while used_up() < 3 && number() < last {
             if let Draw::Granted(_) = draw(db.pool(), permits, process, &[("calls", "")]).await {
-                drawn.lock().unwrap().push(number());
+                *drawn.lock().unwrap().entry(number()).or_default() += 1;
             }
         }
     };
     let permits = [Permits::new(db.pool().clone()), Permits::new(db.pool().clone())];
     let processes = [process(db.pool()).await, process(db.pool()).await];
     join_all((0..10).map(|n| caller(&permits[n % 2], processes[n % 2]))).await;
+    assert!(used_up() >= 3, "no window was used up: {drawn:?}");
     let drawn = drawn.into_inner().unwrap();
-    let in_window = |wanted: i64| drawn.iter().filter(|number| **number == wanted).count();
-    let counts: Vec<usize> = (last - 3..last).map(in_window).collect();
-    assert_eq!(counts, [MAX; 3], "every whole window is used up and none exceeded");
+    assert!(drawn.values().all(|drawn| *drawn <= MAX), "a window was exceeded: {drawn:?}");
 }
 
 #[tokio::test]

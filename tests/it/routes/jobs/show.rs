@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use kernel::ids::JobId;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::routes::answer::{Answer, steady};
 use crate::routes::stage::{Stage, accepted, profile};
-use crate::support::{MillpondProcess, TestApi, TestPartner, eventually};
+use crate::support::{MillpondProcess, TestApi, TestPartner, eventually, process_info};
 
 const ABSENT: &str = "/api/v1/jobs/job_00000000000000000000000000";
 
 #[tokio::test]
 async fn a_queued_job_tells_when_to_come_back() {
     let stage = Stage::new().await;
+    queue::register(stage.db.pool(), &process_info(jobs::ALL)).await.unwrap();
     let job = stage.enriched("amy.codes").await;
     let polled = stage.get(&format!("/api/v1/jobs/{job}")).await;
     insta::assert_json_snapshot!("queued", steady(polled.expect(200)));
@@ -24,6 +25,22 @@ async fn a_queued_job_tells_when_to_come_back() {
     let estimated = data["estimatedTime"].as_u64().unwrap();
     assert!((1..=10).contains(&estimated));
     assert_eq!(polled.header("retry-after"), Some(estimated.to_string().as_str()));
+    let instant = |value: &Value| value.as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let range = &data["etaRange"];
+    assert!(instant(&range["earliest"]) <= instant(&data["eta"]), "{data}");
+    assert!(instant(&data["eta"]) <= instant(&range["latest"]), "{data}");
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_could_run_names_no_time_but_when_to_come_back() {
+    let stage = Stage::new().await;
+    let job = stage.enriched("amy.codes").await;
+    let polled = stage.get(&format!("/api/v1/jobs/{job}")).await;
+    let body = polled.expect(200);
+    for absent in ["estimatedTime", "eta", "etaRange"] {
+        assert_eq!(body["data"].get(absent), None);
+    }
+    assert_eq!(polled.header("retry-after"), Some("10"));
 }
 
 #[tokio::test]
@@ -32,8 +49,7 @@ async fn a_running_job_tells_its_owner_and_operators_how_far_it_is() {
     let job = stage.enriched("amy.codes").await;
     let poll = async || stage.get(&format!("/api/v1/jobs/{job}")).await.expect(200)["data"].clone();
     assert_eq!(poll().await.get("progress"), None, "while there is none");
-    let info = queue::ProcessInfo { host: "test".to_owned(), pid: 1, queues: queue::Queue::ALL.to_vec() };
-    let process = queue::register(stage.db.pool(), &info).await.unwrap();
+    let process = queue::register(stage.db.pool(), &process_info(&[])).await.unwrap();
     let claimed = queue::claim(stage.db.pool(), process, queue::Queue::Enrich, 1).await.unwrap().remove(0);
     let mut report =
         queue::ProgressReport { done: 2, total: Some(5), note: Some("two pages read".to_owned()) };

@@ -12,11 +12,11 @@ use jobs::{Context, Entry, Services};
 use kernel::ids::{JobId, TenantId};
 use queue::{
     Acknowledgement, CANCELLED, Claimed, DEADLINE_EXCEEDED, End, JobError, JobRecord, Lease, LeaseKey,
-    Outcome, ProcessInfo, Queue, Settlement, Waker,
+    Outcome, Queue, Settlement, Waker,
 };
 use uuid::Uuid;
 
-use crate::support::within;
+use crate::support::{process_info, within};
 
 /// More jobs than any test stores.
 const ALL: usize = 10_000;
@@ -33,7 +33,7 @@ pub struct ManualWorker {
 impl ManualWorker {
     /// A new incarnation that works all queues and knows these kinds.
     pub async fn register(services: Arc<Services>, kinds: &'static [Entry]) -> Self {
-        let info = ProcessInfo { host: "test".to_owned(), pid: 1, queues: Queue::ALL.to_vec() };
+        let info = process_info(kinds);
         let process = queue::register(&services.pool, &info).await.unwrap();
         Self { services, kinds, process }
     }

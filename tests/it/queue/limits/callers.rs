@@ -135,7 +135,7 @@ pub(super) struct Counts {
 }
 
 /// How long a call takes.
-const SERVICE_TIME: Duration = Duration::from_millis(20);
+const SERVICE_TIME: Duration = Duration::from_millis(100);
 
 static VENDORS: LazyLock<Mutex<HashMap<Uuid, Arc<Vendor>>>> = LazyLock::new(Mutex::default);
 

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::TraceSettings;
 use super::encoding::Origin;
@@ -26,6 +27,8 @@ const QUEUED_MAX: usize = 4_096;
 const BATCH_MAX: usize = 512;
 /// How long a batch is gathered.
 const GATHER: Duration = Duration::from_secs(1);
+/// How often more of it is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long the end of the process is held up for spans that are not sent yet.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 
@@ -160,25 +163,27 @@ fn exported(outcome: &'static str, count: u64) {
 }
 
 /// Waits for spans, and from the first one on for more; false when it is time to end.
+///
+/// Those that follow the first are looked for now and then: a thread that is woken by each of them takes the processor
+/// from whoever ended it, which costs more than the span.
 async fn gather(spans: &mut Receiver<Record>, batch: &mut Vec<Record>, stop: &Notify) -> bool {
-    let mut until = None;
-    while batch.len() < BATCH_MAX {
-        let is_over = async {
-            match until {
-                Some(until) => sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
+    let first = tokio::select! {
+        received = spans.recv_many(batch, BATCH_MAX) => received,
+        () = stop.notified() => 0,
+    };
+    let until = Instant::now() + GATHER;
+    while first > 0 && batch.len() < BATCH_MAX && Instant::now() < until {
         tokio::select! {
-            received = spans.recv_many(batch, BATCH_MAX) => {
-                if received == 0 {
-                    return false;
-                }
-                until.get_or_insert_with(|| Instant::now() + GATHER);
-            }
-            () = is_over => return true,
+            () = sleep(LOOK_EVERY) => {}
             () = stop.notified() => return false,
         }
+        while batch.len() < BATCH_MAX {
+            match spans.try_recv() {
+                Ok(span) => batch.push(span),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
     }
-    true
+    first > 0
 }

@@ -26,6 +26,10 @@ use crate::server::{Database, TestServer};
 
 pub use list::FIGURES;
 
+/// What PostgreSQL calls a deadlock.
+const DEADLOCK: &str = "40P01";
+/// How often a statement that met one is repeated.
+const SETTLE_TRIES: u32 = 10;
 /// How soon the server notices that a killed worker is gone.
 const ALONE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -192,7 +196,15 @@ impl<'a> Bench<'a> {
     /// When the database refuses.
     pub async fn settle(&self) -> anyhow::Result<()> {
         for statement in ["vacuum (analyze) jobs", "vacuum (analyze) jobs_finished", "checkpoint"] {
-            raw_sql(statement).execute(&self.database.pool).await?;
+            // A worker's upkeep may rebuild an index meanwhile: the two wait for each other, and the server ends one of them.
+            let mut tries = 1..=SETTLE_TRIES;
+            while let Err(error) = raw_sql(statement).execute(&self.database.pool).await {
+                let is_deadlock =
+                    error.as_database_error().and_then(|error| error.code()).as_deref() == Some(DEADLOCK);
+                if !is_deadlock || tries.next().is_none() {
+                    return Err(error.into());
+                }
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::callers::{Buyer, CALLS, COST, Caller, Counts, Holder, KINDS, SLOTS, V
 use super::*;
 use crate::support::{TestWorker, WorkerOptions};
 
-const PER_WINDOW: i64 = 12;
+const PER_WINDOW: i64 = 24;
 const AT_ONCE: i64 = 5;
 const BUDGET_JOBS: i64 = 20;
 const WINDOW: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ const LEASE: Duration = Duration::from_secs(2);
 /// Windows in a row of which little is wasted.
 const WINDOWS: i64 = 7;
 /// Windows in which there have to be as many in a row: a busy machine may stand still for longer than a window lasts.
-const WINDOWS_MAX: i64 = 40;
+const WINDOWS_MAX: i64 = 20;
 
 #[tokio::test]
 async fn no_limit_is_exceeded_while_workers_are_killed_and_little_of_them_is_wasted() {

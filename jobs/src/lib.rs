@@ -6,6 +6,7 @@
 pub mod callback;
 mod context;
 pub mod dead_letters;
+mod door;
 mod limits;
 pub mod maintenance;
 pub mod partners;
@@ -15,5 +16,6 @@ pub mod schedules;
 pub mod webhooks;
 
 pub use context::{Context, Handler, Services};
+pub use door::{Deed, Door};
 pub use limits::{Limits, PermitError, Usage};
 pub use registry::{ALL, Entry, NotAJob, entry, estimator, find, new_job};

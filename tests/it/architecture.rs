@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// The crates that are SQL and rules.
-const DOMAINS: [&str; 4] = ["partners", "pool", "schedules", "webhooks"];
+const DOMAINS: [&str; 6] = ["audit", "identity", "partners", "pool", "schedules", "webhooks"];
 
 /// A crate of the workspace.
 struct Member {

@@ -164,6 +164,19 @@ typed_id!(
     DeliveryId, DeliveryTag, "dlv"
 );
 
+typed_id!(
+    /// A person who signs in.
+    UserId, UserTag, "usr"
+);
+typed_id!(
+    /// A person's session; never the secret itself.
+    SessionId, SessionTag, "ses"
+);
+typed_id!(
+    /// An entry of the audit log.
+    AuditId, AuditTag, "aud"
+);
+
 /// The leading bytes of a UUIDv7 that are its time.
 const TIME_BYTES: usize = 6;
 /// The namespace of names of ticks.

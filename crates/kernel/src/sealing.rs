@@ -14,6 +14,8 @@
 //! On failure: opening says whether the bytes are no sealed value, the key is not known, or the value was refused;
 //! a refusal never says which part did not fit.
 
+mod tag;
+
 use std::fmt;
 
 use aes_gcm::{

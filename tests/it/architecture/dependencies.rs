@@ -6,7 +6,7 @@ use super::*;
 const LAYERS: [&[&str]; 7] = [
     &["kernel"],
     &["config", "telemetry", "db"],
-    &["queue", "vendors", "outbound", "partners", "pool", "schedules", "webhooks"],
+    &["audit", "identity", "queue", "vendors", "outbound", "partners", "pool", "schedules", "webhooks"],
     &["jobs"],
     &["api", "workers", "scheduler"],
     // The binary knows it in tests alone.

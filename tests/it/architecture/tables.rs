@@ -7,7 +7,7 @@ use super::*;
 const ENGINE: [&str; 5] =
     ["jobs", "jobs_finished", "jobs_finished_overflow", "job_unique_keys", "worker_processes"];
 /// The crates whose statements may write at all: domains, the engine, and the probe of the encryption keys.
-const WRITERS: [&str; 6] = ["db", "partners", "pool", "queue", "schedules", "webhooks"];
+const WRITERS: [&str; 8] = ["audit", "db", "identity", "partners", "pool", "queue", "schedules", "webhooks"];
 /// Measures how jobs are stored, so it looks at tables past their owner, and fills them.
 const MEASURES: &str = "bench";
 /// One table, named in one file.

@@ -211,6 +211,33 @@ impl From<jobs::profiles::RequestError> for ApiError {
         match error {
             RequestError::Queue(error) => error.into(),
             RequestError::Webhooks(webhooks::WebhookError::Database(error)) => error.into(),
+            RequestError::Audit(error) => error.into(),
+        }
+    }
+}
+
+impl From<audit::AuditError> for ApiError {
+    fn from(error: audit::AuditError) -> Self {
+        match error {
+            audit::AuditError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<jobs::job::JobActionError> for ApiError {
+    fn from(error: jobs::job::JobActionError) -> Self {
+        use jobs::job::JobActionError;
+        match error {
+            JobActionError::NotFound(_) => Self::NotFound("job"),
+            JobActionError::HasEnded { status, .. } => {
+                Self::Conflict(format!("the job has already {status}"))
+            }
+            refused @ (JobActionError::KeyTaken(_) | JobActionError::NotFailed { .. }) => {
+                Self::Conflict(refused.to_string())
+            }
+            JobActionError::Queue(error) => error.into(),
+            JobActionError::Webhooks(webhooks::WebhookError::Database(error)) => error.into(),
+            JobActionError::Audit(error) => error.into(),
         }
     }
 }

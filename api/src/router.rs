@@ -114,6 +114,7 @@ mod tests {
             waker: queue::Waker::new(),
             http: settings.http.clone(),
             api: settings.api.clone(),
+            keyring: Arc::new(kernel::sealing::Keyring::generate()),
             allow_loopback: false,
             render_metrics: Arc::new(|| "up 1\n".to_owned()),
             stop: CancellationToken::new(),

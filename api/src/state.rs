@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::FromRef;
 use db::Pool;
+use kernel::sealing::Keyring;
 use partners::Authenticated;
 use queue::{Estimator, Waker, Watcher};
 use tokio::sync::Semaphore;
@@ -31,6 +32,8 @@ pub struct ApiParts {
     pub http: config::HttpSettings,
     /// Limits of credentials.
     pub api: config::ApiSettings,
+    /// Seals, tags and makes digests for the audit log.
+    pub keyring: Arc<Keyring>,
     /// Whether callbacks may lead to this very machine (the sandbox).
     pub allow_loopback: bool,
     /// Renders the process' metrics in Prometheus' text format.
@@ -78,6 +81,11 @@ impl ApiState {
     /// Awaits ends of jobs.
     pub fn watcher(&self) -> &Watcher {
         &self.0.parts.watcher
+    }
+
+    /// Seals, tags and makes digests.
+    pub fn keyring(&self) -> &Keyring {
+        &self.0.parts.keyring
     }
 
     /// Whether callbacks may lead to this very machine.

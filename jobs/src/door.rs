@@ -16,7 +16,8 @@ pub struct Door<'a> {
     pub keyring: &'a Keyring,
 }
 
-/// What an action did, for the audit log.
+/// What an action did, for the audit log. An action that was carried out leaves one entry, also when things were already
+/// as asked for: what is before and after then says so.
 #[derive(Debug, Clone, Default)]
 pub struct Deed {
     /// What was.
@@ -30,6 +31,16 @@ impl Door<'_> {
     #[must_use]
     pub fn by(&self) -> String {
         self.actor.to_string()
+    }
+
+    /// Who asks, in words that anybody may read: a partner sees why its job was cancelled, not who of ours did it.
+    #[must_use]
+    pub fn by_in_public(&self) -> String {
+        match &self.actor {
+            Actor::User(_) | Actor::Cli(_) => "an operator".to_owned(),
+            Actor::Partner(_) => "the partner".to_owned(),
+            Actor::System(part) => (*part).to_owned(),
+        }
     }
 
     /// Stores the entry of an action in its transaction.

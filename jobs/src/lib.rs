@@ -7,12 +7,15 @@ pub mod callback;
 mod context;
 pub mod dead_letters;
 mod door;
-mod limits;
+pub mod job;
+pub mod limits;
 pub mod maintenance;
 pub mod partners;
 pub mod profiles;
+pub mod queues;
 mod registry;
 pub mod schedules;
+pub mod tenants;
 pub mod webhooks;
 
 pub use context::{Context, Handler, Services};

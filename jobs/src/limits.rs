@@ -2,8 +2,10 @@
 //!
 //! What holds: a permit is drawn from the database right before the call that it is for ([`queue::limits`]). Who must
 //! wait a moment waits within its attempt; who must wait longer is told so, and its job is set aside without using an
-//! attempt. Of a process' jobs that want the same permits one at a time asks, in the order they came.
+//! attempt. Of a process' jobs that want the same permits one at a time asks, in the order they came. What operators do to
+//! limits is here too.
 
+mod actions;
 mod line;
 mod usage;
 
@@ -22,6 +24,7 @@ use rand::RngExt;
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
+pub use actions::{LimitActionError, reset, set, shape_as_json};
 use line::Line;
 pub use usage::Usage;
 

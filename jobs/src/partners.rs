@@ -2,4 +2,4 @@
 
 mod actions;
 
-pub use actions::{PartnerActionError, change_subscription, create};
+pub use actions::{PartnerActionError, change_subscription, create, revoke_key, rotate_key, set_active};

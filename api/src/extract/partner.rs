@@ -7,9 +7,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use audit::Actor;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::HeaderMap;
 use http::request::Parts;
+use jobs::Door;
 use partners::{Access, ApiKey, AuthFailure, Authenticated};
 
 use super::credential_cache::{CredentialHash, Remembered};
@@ -24,6 +26,15 @@ pub struct Partner(pub Authenticated);
 /// A caller whose subscription allows using the product: the pool and profiles.
 #[derive(Clone, Debug)]
 pub struct Subscriber(pub Authenticated);
+
+/// The door through which a partner acts, by this request.
+pub(crate) fn door<'a>(state: &'a ApiState, partner: &Authenticated) -> Door<'a> {
+    Door {
+        actor: Actor::Partner(partner.partner),
+        request_id: RequestContext::current().map(|context| context.id().to_owned()),
+        keyring: state.keyring(),
+    }
+}
 
 impl FromRequestParts<ApiState> for Partner {
     type Rejection = ApiError;

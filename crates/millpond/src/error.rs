@@ -1,6 +1,8 @@
 //! Why a command failed. Each message says what to do about it, or its cause does.
 
 use config::{SettingsError, variable};
+use jobs::job::JobActionError;
+use jobs::queues::QueueActionError;
 use jobs::schedules::ActionError;
 use partners::{FieldFault, PartnerError};
 use schedules::ScheduleError;
@@ -89,6 +91,9 @@ pub(crate) enum CliError {
     /// A job could not be read or changed.
     #[error(transparent)]
     Queue(#[from] queue::Error),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] audit::AuditError),
     /// Dead jobs were not redriven.
     #[error(transparent)]
     Redrive(#[from] jobs::dead_letters::RedriveError),
@@ -145,9 +150,12 @@ impl CliError {
             | Self::NoKeys
             | Self::KeysLost { .. }
             | Self::Keys { .. } => "ENCRYPTION_KEYS",
-            Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Redrive(_) | Self::Webhook(_) => {
-                "DATABASE"
-            }
+            Self::Database(_)
+            | Self::Query(_)
+            | Self::Queue(_)
+            | Self::Audit(_)
+            | Self::Redrive(_)
+            | Self::Webhook(_) => "DATABASE",
             Self::Schedule(error) => schedule_code(error),
             Self::NotMigrated => "NOT_MIGRATED",
             Self::Partner(PartnerError::Invalid(_)) | Self::Usage(_) => "VALIDATION_ERROR",
@@ -210,13 +218,40 @@ fn schedule_code(error: &ActionError) -> &'static str {
         ActionError::Schedule(ScheduleError::Invalid(_)) | ActionError::NotAJob(_) => "VALIDATION_ERROR",
         ActionError::Schedule(ScheduleError::TooMany { .. }) | ActionError::Conflict(_) => "CONFLICT",
         ActionError::NotFound(_) => "NOT_FOUND",
-        ActionError::Schedule(ScheduleError::Database(_)) | ActionError::Queue(_) => "DATABASE",
+        ActionError::Schedule(ScheduleError::Database(_)) | ActionError::Queue(_) | ActionError::Audit(_) => {
+            "DATABASE"
+        }
     }
 }
 
 impl From<schedules::ScheduleError> for CliError {
     fn from(error: schedules::ScheduleError) -> Self {
         Self::Schedule(error.into())
+    }
+}
+
+impl From<QueueActionError> for CliError {
+    fn from(error: QueueActionError) -> Self {
+        match error {
+            QueueActionError::UnknownKind { .. } => Self::NotFound(error.to_string()),
+            QueueActionError::NotPaused(_) => Self::Conflict(error.to_string()),
+            QueueActionError::Queue(error) => error.into(),
+            QueueActionError::Audit(error) => error.into(),
+        }
+    }
+}
+
+impl From<JobActionError> for CliError {
+    fn from(error: JobActionError) -> Self {
+        match error {
+            JobActionError::NotFound(_) => Self::NotFound(error.to_string()),
+            JobActionError::KeyTaken(_)
+            | JobActionError::NotFailed { .. }
+            | JobActionError::HasEnded { .. } => Self::Conflict(error.to_string()),
+            JobActionError::Queue(error) => error.into(),
+            JobActionError::Webhooks(error) => error.into(),
+            JobActionError::Audit(error) => error.into(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The composition root: settings become a database, keys, vendors and running parts.
 
+pub(crate) mod asker;
 pub(crate) mod database;
 pub(crate) mod house;
 pub(crate) mod keys;
@@ -9,6 +10,7 @@ pub(crate) mod signals;
 pub(crate) mod supervisor;
 pub(crate) mod vendor;
 
+pub(crate) use asker::Asker;
 pub(crate) use database::{Database, Schema};
 pub(crate) use house::{House, Roles};
 pub(crate) use signals::Signals;

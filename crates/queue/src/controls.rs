@@ -29,11 +29,12 @@ pub struct Pause {
 }
 
 /// No more jobs of the scope are claimed. Those that run go on; wait for [`running`] to be none to have it drained.
+/// Answers whether it was not paused before.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub async fn pause(conn: &mut Connection, scope: &Scope, by: &str) -> Result<(), Error> {
-    sqlx::query!(
+pub async fn pause(conn: &mut Connection, scope: &Scope, by: &str) -> Result<bool, Error> {
+    let added = sqlx::query!(
         "insert into job_pauses (queue, kind, paused_by) values ($1, $2, $3) on conflict do nothing",
         scope.queue.as_str(),
         scope.kind.as_deref().unwrap_or_default(),
@@ -41,7 +42,7 @@ pub async fn pause(conn: &mut Connection, scope: &Scope, by: &str) -> Result<(),
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(added.rows_affected() > 0)
 }
 
 /// Jobs of the scope are claimed again; answers whether it was paused. Wake the queue after the commit.

@@ -10,6 +10,7 @@
 
 mod definitions;
 mod draw;
+mod editing;
 mod permits;
 mod reservations;
 
@@ -17,6 +18,7 @@ use std::{borrow::Cow, time::Duration};
 
 pub use definitions::{Level, define, levels, limits, register_kinds, set_limit};
 pub use draw::{Draw, draw, key_of, tighten, unblock};
+pub use editing::{Defined, lock_limit, reset_limit};
 pub use permits::{Permit, Permits};
 pub use reservations::{Spending, clean_holds, clean_reservations, settle_spending};
 

@@ -12,11 +12,11 @@ use chrono_tz::Tz;
 use db::Connection;
 use kernel::ids::{JobId, TenantId};
 use queue::{JobRecord, Queue};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ActionError;
 use super::ticks::{check_job, give_up, job_of, settle};
-use crate::Entry;
+use crate::{Deed, Door, Entry};
 
 /// A schedule with what people want to know of it.
 #[derive(Debug, Clone)]
@@ -98,11 +98,17 @@ pub async fn change(
     kinds: &'static [Entry],
     name: &str,
     change: &Change,
-    by: &str,
+    door: &Door<'_>,
 ) -> Result<Schedule, ActionError> {
-    let Some(schedule) = lock(conn, name).await? else { return create(conn, kinds, name, change, by).await };
+    let Some(schedule) = lock(conn, name).await? else {
+        return create(conn, kinds, name, change, door).await;
+    };
     let definition = schedule.definition.with(change);
-    rewrite(conn, kinds, schedule, definition, Some(by)).await
+    let before = state(door, &schedule.definition);
+    let schedule = rewrite(conn, kinds, schedule, definition, Some(&door.by())).await?;
+    let after = state(door, &schedule.definition);
+    record(conn, door, "schedules.change", name, Deed { before: Some(before), after: Some(after) }).await?;
+    Ok(schedule)
 }
 
 async fn create(
@@ -110,7 +116,7 @@ async fn create(
     kinds: &'static [Entry],
     name: &str,
     change: &Change,
-    by: &str,
+    door: &Door<'_>,
 ) -> Result<Schedule, ActionError> {
     let mut faults: Vec<Fault> = check_name(name).err().into_iter().collect();
     let missing = |field| Fault { field, message: format!("there is no schedule {name:?} yet: give one") };
@@ -139,11 +145,13 @@ async fn create(
         return Err(faults.into());
     }
     let now = database_now(conn).await?;
-    if !insert(conn, name, &definition, None, Some(by), now).await? {
+    if !insert(conn, name, &definition, None, Some(&door.by()), now).await? {
         return Err(ActionError::Conflict(format!(
             "the schedule {name:?} was made just now; look at it first"
         )));
     }
+    let after = state(door, &definition);
+    record(conn, door, "schedules.create", name, Deed { before: None, after: Some(after) }).await?;
     ::schedules::get(conn, name).await?.ok_or_else(|| not_found(name))
 }
 
@@ -155,9 +163,9 @@ pub async fn pause(
     conn: &mut Connection,
     kinds: &'static [Entry],
     name: &str,
-    by: &str,
+    door: &Door<'_>,
 ) -> Result<Schedule, ActionError> {
-    switch(conn, kinds, name, by, false).await
+    switch(conn, kinds, name, door, false).await
 }
 
 /// Lets a schedule tick on, from now.
@@ -168,16 +176,16 @@ pub async fn resume(
     conn: &mut Connection,
     kinds: &'static [Entry],
     name: &str,
-    by: &str,
+    door: &Door<'_>,
 ) -> Result<Schedule, ActionError> {
-    switch(conn, kinds, name, by, true).await
+    switch(conn, kinds, name, door, true).await
 }
 
 async fn switch(
     conn: &mut Connection,
     kinds: &'static [Entry],
     name: &str,
-    by: &str,
+    door: &Door<'_>,
     enabled: bool,
 ) -> Result<Schedule, ActionError> {
     let schedule = lock(conn, name).await?.ok_or_else(|| not_found(name))?;
@@ -186,7 +194,11 @@ async fn switch(
         return Err(ActionError::Conflict(format!("the schedule {name:?} {state}")));
     }
     let definition = schedule.definition.with(&Change { enabled: Some(enabled), ..Change::default() });
-    rewrite(conn, kinds, schedule, definition, Some(by)).await
+    let schedule = rewrite(conn, kinds, schedule, definition, Some(&door.by())).await?;
+    let action = if enabled { "schedules.resume" } else { "schedules.pause" };
+    let state = |enabled: bool| Some(json!({ "enabled": enabled }));
+    record(conn, door, action, name, Deed { before: state(!enabled), after: state(enabled) }).await?;
+    Ok(schedule)
 }
 
 /// Makes a schedule what code says again.
@@ -197,6 +209,7 @@ pub async fn reset(
     conn: &mut Connection,
     kinds: &'static [Entry],
     name: &str,
+    door: &Door<'_>,
 ) -> Result<Schedule, ActionError> {
     let schedule = lock(conn, name).await?.ok_or_else(|| not_found(name))?;
     let declared = schedule.declared.clone().ok_or_else(|| {
@@ -204,21 +217,27 @@ pub async fn reset(
             "the schedule {name:?} is none of the program's own; remove it instead"
         ))
     })?;
-    rewrite(conn, kinds, schedule, declared, None).await
+    let before = state(door, &schedule.definition);
+    let schedule = rewrite(conn, kinds, schedule, declared, None).await?;
+    let after = state(door, &schedule.definition);
+    record(conn, door, "schedules.reset", name, Deed { before: Some(before), after: Some(after) }).await?;
+    Ok(schedule)
 }
 
 /// Removes a schedule that an operator made.
 ///
 /// # Errors
 /// [`ActionError::NotFound`], [`ActionError::Conflict`] when code declares it.
-pub async fn remove(conn: &mut Connection, name: &str) -> Result<(), ActionError> {
+pub async fn remove(conn: &mut Connection, name: &str, door: &Door<'_>) -> Result<(), ActionError> {
     let schedule = lock(conn, name).await?.ok_or_else(|| not_found(name))?;
     if schedule.declared.is_some() {
         return Err(ActionError::Conflict(format!(
             "the schedule {name:?} is one of the program's own and would come back; pause it instead"
         )));
     }
-    Ok(::schedules::remove(conn, name).await?)
+    ::schedules::remove(conn, name).await?;
+    let before = state(door, &schedule.definition);
+    record(conn, door, "schedules.remove", name, Deed { before: Some(before), after: None }).await
 }
 
 /// A job that was asked for by hand.
@@ -240,7 +259,7 @@ pub async fn run_now(
     conn: &mut Connection,
     kinds: &'static [Entry],
     name: &str,
-    by: &str,
+    door: &Door<'_>,
 ) -> Result<RunNow, ActionError> {
     let schedule = lock(conn, name).await?.ok_or_else(|| not_found(name))?;
     let mut at = database_now(conn).await?;
@@ -250,9 +269,11 @@ pub async fn run_now(
     }
     let job = job_of(&schedule, kinds)?;
     let queue = job.queue();
-    let job = job.id(JobId::of_tick(name, at));
+    let job = job.id(JobId::of_tick(name, at)).request_id(door.request_id.clone());
     let job = queue::enqueue(conn, job).await?.id();
-    record_manual(conn, name, at, job, by).await?;
+    record_manual(conn, name, at, job, &door.by()).await?;
+    let after = json!({"jobId": job, "kind": schedule.definition.kind});
+    record(conn, door, "schedules.run_now", name, Deed { before: None, after: Some(after) }).await?;
     Ok(RunNow { job, queue, at })
 }
 
@@ -317,6 +338,29 @@ async fn decide_before(
         give_up(conn, schedule, now).await?;
     }
     Ok(())
+}
+
+async fn record(
+    conn: &mut Connection,
+    door: &Door<'_>,
+    action: &str,
+    name: &str,
+    deed: Deed,
+) -> Result<(), ActionError> {
+    Ok(door.record(conn, action, name, TenantId::SYSTEM, deed).await?)
+}
+
+/// A definition for the audit log: of arguments, which may hold anything, only whether they are the same.
+fn state(door: &Door<'_>, definition: &Definition) -> Value {
+    json!({
+        "cron": definition.cron,
+        "timeZone": definition.time_zone,
+        "kind": definition.kind,
+        "args": audit::digest(door.keyring, &definition.args.to_string()),
+        "missed": definition.missed,
+        "jitterMs": definition.jitter_ms,
+        "enabled": definition.enabled,
+    })
 }
 
 fn faults_of(kinds: &'static [Entry], definition: &Definition) -> Vec<Fault> {

@@ -16,6 +16,9 @@ pub enum ActionError {
     /// The schedule's kind and arguments make no job.
     #[error(transparent)]
     NotAJob(#[from] NotAJob),
+    /// The entry of the audit log was not stored.
+    #[error(transparent)]
+    Audit(#[from] audit::AuditError),
     /// There is none of this name.
     #[error("no schedule is called {0:?}; `millpond schedules list` shows them all")]
     NotFound(String),

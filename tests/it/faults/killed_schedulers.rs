@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use schedules::{Change, TickOutcome, TickRow};
 
-use crate::support::{MillpondProcess, TestClock, TestDb, eventually};
+use crate::support::{MillpondProcess, TestClock, TestDb, door, eventually};
 use oracle::{CASES, Case, Fate};
 
 const SCHEDULERS: usize = 5;
@@ -56,7 +56,7 @@ impl Stage {
                 missed: Some(case.missed),
                 ..Change::default()
             };
-            jobs::schedules::change(&mut conn, jobs::ALL, case.name, &change, "a test").await.unwrap();
+            jobs::schedules::change(&mut conn, jobs::ALL, case.name, &change, &door()).await.unwrap();
         }
         drop(conn);
         let random = StdRng::seed_from_u64(seed);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use db::Pool;
+use jobs::Door;
 pub use jobs::maintenance::PruneJobs;
 pub use jobs::profiles::{Enrich, Fetch};
 use jobs::profiles::{NewEnrich, request_enrich};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use vendors::meter::{Meter, MeterSettings};
 
-use crate::support::{JobKit, SandboxControls, Services, TestPartner, keyring, sandbox};
+use crate::support::{JobKit, SandboxControls, Services, TestPartner, door, keyring, sandbox};
 
 pub const ENRICH: &str = Enrich::KIND;
 pub const FETCH: &str = Fetch::KIND;
@@ -82,10 +83,10 @@ impl Stage {
     /// A wish whose end is told to any address, also to one that the API would refuse.
     pub async fn ask_telling(&self, partner: &TestPartner, url: &str, callback_url: Option<String>) -> Asked {
         let profile = ProfileUrl::parse(url).unwrap();
-        let request_id = Some("req-42".to_owned());
-        let new = NewEnrich { partner: partner.id, profile, callback_url, request_id, trace: None };
+        let door = Door { request_id: Some("req-42".to_owned()), ..door() };
+        let new = NewEnrich { partner: partner.id, profile, callback_url, trace: None };
         let mut tx = db::begin(self.pool()).await.unwrap();
-        let job = request_enrich(&mut tx, new).await.unwrap();
+        let job = request_enrich(&mut tx, &door, new).await.unwrap();
         tx.commit().await.unwrap();
         Asked { tenant: partner.tenant(), job }
     }

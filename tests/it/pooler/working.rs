@@ -9,7 +9,7 @@ use kernel::profile_url::ProfileUrl;
 use sqlx::Row;
 
 use super::*;
-use crate::support::{MillpondProcess, TestPartner, found, sandbox};
+use crate::support::{MillpondProcess, TestPartner, door, found, sandbox};
 
 const POLL: Duration = Duration::from_millis(500);
 /// Polls are jittered by a fifth, and a loaded machine takes its time for a statement.
@@ -24,8 +24,8 @@ async fn asked(db: &TestDb, partner: &TestPartner, names: impl Iterator<Item = S
     for name in names {
         let profile = ProfileUrl::parse(&format!("https://www.tiktok.com/@{name}")).unwrap();
         let partner = partner.id;
-        let new = NewEnrich { partner, profile, callback_url: None, request_id: None, trace: None };
-        asked.push(request_enrich(&mut tx, new).await.unwrap());
+        let new = NewEnrich { partner, profile, callback_url: None, trace: None };
+        asked.push(request_enrich(&mut tx, &door(), new).await.unwrap());
     }
     tx.commit().await.unwrap();
     asked

@@ -6,7 +6,7 @@ use kinds::{Act, KINDS, Urgent, open_gate, seen};
 use queue::{Scope, pause, pauses, resume};
 
 use super::*;
-use crate::support::{MillpondProcess, TestDb, WorkerOptions, eventually, until};
+use crate::support::{MillpondProcess, TestDb, WorkerOptions, account, eventually, until};
 
 const ALL: Scope = Scope { queue: Queue::Enrich, kind: None };
 
@@ -111,7 +111,7 @@ async fn operators_drain_look_and_resume_from_the_command_line() {
 
     let listed = MillpondProcess::output(&db, &["queues", "list"]);
     let enrich = listed.lines().find(|line| line.trim_start().starts_with("enrich")).unwrap();
-    assert!(enrich.contains("all of it, by an operator since"), "{listed}");
+    assert!(enrich.contains(&format!("all of it, by {} since", account())), "{listed}");
     let listed = MillpondProcess::output(&db, &["queues", "list", "--json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!((&listed[0]["queue"], &listed[0]["ready"]), (&Value::from("enrich"), &Value::from(1)));

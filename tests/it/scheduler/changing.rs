@@ -7,13 +7,13 @@ use super::stage::*;
 
 async fn pause(stage: &Stage, name: &str) {
     let mut tx = db::begin(stage.db.pool()).await.unwrap();
-    jobs::schedules::pause(&mut tx, KINDS, name, BY).await.unwrap();
+    jobs::schedules::pause(&mut tx, KINDS, name, &door()).await.unwrap();
     tx.commit().await.unwrap();
 }
 
 async fn resume(stage: &Stage, name: &str) {
     let mut tx = db::begin(stage.db.pool()).await.unwrap();
-    jobs::schedules::resume(&mut tx, KINDS, name, BY).await.unwrap();
+    jobs::schedules::resume(&mut tx, KINDS, name, &door()).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -79,7 +79,7 @@ async fn ticks_of_a_pause_are_not_missed_they_are_not_wanted() {
     stage.advance(30 * 60).await;
     stage.look().await;
     let mut tx = db::begin(stage.db.pool()).await.unwrap();
-    let twice = jobs::schedules::pause(&mut tx, KINDS, "plants", BY).await.unwrap_err();
+    let twice = jobs::schedules::pause(&mut tx, KINDS, "plants", &door()).await.unwrap_err();
     assert!(twice.to_string().contains("paused already"), "{twice}");
     drop(tx);
     resume(&stage, "plants").await;
@@ -99,7 +99,7 @@ async fn run_now_is_a_tick_of_its_own_every_time_also_of_a_paused_schedule() {
     for _ in 0..2 {
         // It is a whole second, as ticks are.
         let mut tx = db::begin(stage.db.pool()).await.unwrap();
-        let run = jobs::schedules::run_now(&mut tx, KINDS, "plants", BY).await.unwrap();
+        let run = jobs::schedules::run_now(&mut tx, KINDS, "plants", &door()).await.unwrap();
         tx.commit().await.unwrap();
         jobs.push(run.job);
         stage.advance(3_600).await;
@@ -123,7 +123,7 @@ async fn runs_asked_for_at_the_same_time_are_jobs_of_their_own() {
     stage.set("plants", &notes("0 0 1 1 *")).await;
     let asked = (0..8).map(async |_| {
         let mut tx = db::begin(stage.db.pool()).await.unwrap();
-        jobs::schedules::run_now(&mut tx, KINDS, "plants", BY).await.unwrap();
+        jobs::schedules::run_now(&mut tx, KINDS, "plants", &door()).await.unwrap();
         tx.commit().await.unwrap();
     });
     futures::future::join_all(asked).await;
@@ -136,10 +136,10 @@ async fn a_schedule_made_by_hand_can_be_removed_and_there_is_a_bound_of_how_many
     let stage = Stage::new().await;
     stage.set("plants", &notes("* * * * *")).await;
     let mut tx = db::begin(stage.db.pool()).await.unwrap();
-    let reset = jobs::schedules::reset(&mut tx, KINDS, "plants").await.unwrap_err();
+    let reset = jobs::schedules::reset(&mut tx, KINDS, "plants", &door()).await.unwrap_err();
     assert!(reset.to_string().contains("remove it"), "{reset}");
-    jobs::schedules::remove(&mut tx, "plants").await.unwrap();
-    let gone = jobs::schedules::remove(&mut tx, "plants").await.unwrap_err();
+    jobs::schedules::remove(&mut tx, "plants", &door()).await.unwrap();
+    let gone = jobs::schedules::remove(&mut tx, "plants", &door()).await.unwrap_err();
     assert!(gone.to_string().contains("no schedule is called \"plants\""), "{gone}");
     tx.commit().await.unwrap();
     sqlx::raw_sql(

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{BINARY, MillpondProcess, TestDb, eventually};
+use crate::support::{BINARY, MillpondProcess, TestDb, account, eventually, keyring};
 
 fn output(db: &TestDb, arguments: &[&str]) -> String {
     MillpondProcess::output(db, &[&["schedules"], arguments].concat())
@@ -17,8 +17,9 @@ fn json(db: &TestDb, arguments: &[&str]) -> Value {
 /// What a command that is refused says, and its exit code.
 fn refusal(db: &TestDb, arguments: &[&str]) -> (Value, Option<i32>) {
     let mut command = Command::new(BINARY);
-    let output = command.args(["schedules", "--json"]).args(arguments).envs(db.variables());
-    let output = output.stdin(Stdio::null()).output().unwrap();
+    command.args(["schedules", "--json"]).args(arguments).envs(db.variables());
+    command.env("MILLPOND_ENCRYPTION__KEYS", keyring().to_text());
+    let output = command.stdin(Stdio::null()).output().unwrap();
     (serde_json::from_slice(&output.stderr).unwrap(), output.status.code())
 }
 
@@ -65,7 +66,10 @@ async fn operators_make_look_at_change_pause_run_and_remove_schedules() {
     );
     output(&db, &["resume", "nightly"]);
     let shown = output(&db, &["show", "nightly"]);
-    assert!(shown.contains("asked for by an operator") && shown.contains("04:00:00 +07:00"), "{shown}");
+    assert!(
+        shown.contains(&format!("asked for by {}", account())) && shown.contains("04:00:00 +07:00"),
+        "{shown}"
+    );
     let shown = json(&db, &["show", "nightly", "--count", "3"]);
     assert_eq!(shown["nextTicks"].as_array().unwrap().len(), 3);
     assert_eq!(
@@ -85,7 +89,7 @@ async fn the_programs_own_schedules_are_there_when_a_scheduler_has_begun_and_can
     })
     .await;
     let edited = json(&db, &["set", "maintenance.prune_jobs", "--cron", "*/2 * * * *"]);
-    assert_eq!((&edited["isEdited"], &edited["editedBy"]), (&true.into(), &"an operator".into()));
+    assert_eq!((&edited["isEdited"], &edited["editedBy"]), (&true.into(), &account().into()));
     let reset = json(&db, &["reset", "maintenance.prune_jobs"]);
     assert_eq!((&reset["cron"], &reset["isEdited"]), (&"17 * * * *".into(), &false.into()));
     assert_eq!(reset["words"], "every hour at minute 17, Asia/Ho_Chi_Minh time");

@@ -32,7 +32,7 @@ async fn declare(stage: &Stage, of: &'static [Declared]) {
 
 async fn change(stage: &Stage, change: Change) {
     let mut tx = db::begin(stage.db.pool()).await.unwrap();
-    jobs::schedules::change(&mut tx, jobs::ALL, "plants", &change, BY).await.unwrap();
+    jobs::schedules::change(&mut tx, jobs::ALL, "plants", &change, &door()).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -62,7 +62,7 @@ async fn edits_outlive_a_new_version_and_only_what_was_edited() {
     assert!(schedule.is_edited());
 
     let mut tx = db::begin(stage.db.pool()).await.unwrap();
-    let reset = jobs::schedules::reset(&mut tx, jobs::ALL, "plants").await.unwrap();
+    let reset = jobs::schedules::reset(&mut tx, jobs::ALL, "plants", &door()).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!((reset.definition.cron.as_str(), reset.is_edited()), ("30 5 * * *", false));
     assert_eq!(reset.edited_by, None);
@@ -73,8 +73,8 @@ async fn a_pause_outlives_restarts() {
     let stage = Stage::new().await;
     declare(&stage, FIRST).await;
     let mut tx = db::begin(stage.db.pool()).await.unwrap();
-    jobs::schedules::pause(&mut tx, jobs::ALL, "plants", BY).await.unwrap();
-    let refused = jobs::schedules::remove(&mut tx, "plants").await.unwrap_err();
+    jobs::schedules::pause(&mut tx, jobs::ALL, "plants", &door()).await.unwrap();
+    let refused = jobs::schedules::remove(&mut tx, "plants", &door()).await.unwrap_err();
     assert!(refused.to_string().contains("pause it instead"), "{refused}");
     tx.commit().await.unwrap();
     declare(&stage, FIRST).await;

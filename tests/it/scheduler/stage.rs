@@ -11,6 +11,7 @@ use schedules::{Change, Schedule, TickRow};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub use crate::support::door;
 use crate::support::{TestClock, TestDb};
 
 /// Who asks.
@@ -88,7 +89,7 @@ impl Stage {
         change: &Change,
     ) -> Result<Schedule, jobs::schedules::ActionError> {
         let mut tx = db::begin(self.db.pool()).await.unwrap();
-        let schedule = jobs::schedules::change(&mut tx, KINDS, name, change, BY).await?;
+        let schedule = jobs::schedules::change(&mut tx, KINDS, name, change, &door()).await?;
         tx.commit().await.unwrap();
         Ok(schedule)
     }

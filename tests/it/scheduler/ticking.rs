@@ -59,7 +59,7 @@ async fn schedulers_that_run_side_by_side_decide_each_tick_once() {
     // The clock of the machine, and real loops.
     let db = TestDb::new().await;
     let mut conn = db.pool().acquire().await.unwrap();
-    jobs::schedules::change(&mut conn, KINDS, "seconds", &notes("* * * * * *"), BY).await.unwrap();
+    jobs::schedules::change(&mut conn, KINDS, "seconds", &notes("* * * * * *"), &door()).await.unwrap();
     drop(conn);
     let shutdown = CancellationToken::new();
     let schedulers: Vec<_> = (0..3)

@@ -44,6 +44,7 @@ impl TestApi {
             waker: waker.clone(),
             http: settings.http,
             api: settings.api,
+            keyring: super::keyring(),
             allow_loopback: true,
             render_metrics: Arc::new(move || metrics.render()),
             stop: stop.clone(),

@@ -4,7 +4,7 @@ use kernel::ids::{PartnerId, TenantId};
 use partners::{NewPartner, SubscriptionTier};
 use reqwest::RequestBuilder;
 
-use super::{TestDb, keyring};
+use super::{TestDb, door};
 
 /// A partner and its secrets.
 pub struct TestPartner {
@@ -32,7 +32,7 @@ impl TestPartner {
     /// A partner of particular properties.
     pub async fn create_with(db: &TestDb, new: NewPartner) -> Self {
         let mut tx = db::begin(db.pool()).await.unwrap();
-        let created = jobs::partners::create(&mut tx, &keyring(), new).await.unwrap();
+        let created = jobs::partners::create(&mut tx, &door(), new).await.unwrap();
         tx.commit().await.unwrap();
         Self {
             code: created.partner.code,

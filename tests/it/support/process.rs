@@ -35,10 +35,11 @@ impl MillpondProcess {
         Self::start_command(command)
     }
 
-    /// Runs a command of the binary on a test's database to its good end, and answers what it printed.
+    /// Runs a command of the binary on a test's database, with this run's keys, to its good end, and answers what it printed.
     pub fn output(db: &TestDb, arguments: &[&str]) -> String {
         let mut command = Command::new(BINARY);
-        let output = command.args(arguments).envs(db.variables()).stdin(Stdio::null()).output();
+        command.args(arguments).envs(db.variables()).env("MILLPOND_ENCRYPTION__KEYS", keyring().to_text());
+        let output = command.stdin(Stdio::null()).output();
         let output = output.expect("the binary runs");
         if let Some(mut lines) = logs::of_process(std::process::id()) {
             let _ = lines.write_all(&output.stderr);
@@ -105,6 +106,12 @@ impl MillpondProcess {
     pub async fn ended(&mut self) -> ExitStatus {
         found("the process to end", async || self.child.try_wait().expect("its state")).await
     }
+}
+
+/// The account that commands of this test run under, as they name it.
+pub fn account() -> String {
+    let output = Command::new("id").arg("-un").output().expect("id runs");
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
 }
 
 impl Drop for MillpondProcess {

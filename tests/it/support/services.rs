@@ -3,7 +3,9 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use audit::Actor;
 use db::Pool;
+use jobs::Door;
 pub use jobs::Services;
 use kernel::sealing::Keyring;
 use outbound::{OutboundClient, OutboundSettings};
@@ -20,6 +22,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub fn keyring() -> Arc<Keyring> {
     static KEYRING: LazyLock<Arc<Keyring>> = LazyLock::new(|| Arc::new(Keyring::generate()));
     KEYRING.clone()
+}
+
+/// A test that acts by itself, as the program does.
+pub fn door() -> Door<'static> {
+    static KEYRING: LazyLock<Arc<Keyring>> = LazyLock::new(keyring);
+    Door { actor: Actor::System("a test"), request_id: None, keyring: &KEYRING }
 }
 
 /// All fake vendors, on a free port of this machine.

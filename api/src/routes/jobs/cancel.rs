@@ -7,12 +7,12 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use kernel::ids::JobId;
-use queue::{Cancelled, JobStatus};
+use queue::Cancelled;
 
 use super::{JobBody, job_body, own_job};
 use crate::error::{ApiError, ErrorBody};
 use crate::extract::body::NoBody;
-use crate::extract::partner::Partner;
+use crate::extract::partner::{Partner, door};
 use crate::extract::path_id::PathId;
 use crate::state::ApiState;
 
@@ -37,11 +37,10 @@ pub async fn cancel(
 ) -> Result<(StatusCode, Json<JobBody>), ApiError> {
     let mut tx = db::begin(state.pool()).await?;
     own_job(&mut tx, partner.tenant, id).await?;
-    let outcome = queue::cancel(&mut tx, partner.tenant, id, "the partner").await?;
-    let job = own_job(&mut tx, partner.tenant, id).await?;
+    let cancelled = jobs::job::cancel(&mut tx, &door(&state, &partner), partner.tenant, id).await?;
     tx.commit().await?;
 
-    let status = match outcome {
+    let status = match cancelled.outcome {
         Cancelled::Now { released } => {
             state.waker().wake_all(released);
             state.waker().job_ended();
@@ -51,8 +50,7 @@ pub async fn cancel(
             state.waker().cancel();
             StatusCode::ACCEPTED
         }
-        Cancelled::NotLive if job.status == JobStatus::Cancelled => StatusCode::OK,
-        Cancelled::NotLive => return Err(ApiError::Conflict(format!("the job has already {}", job.status))),
+        Cancelled::NotLive => StatusCode::OK,
     };
-    Ok((status, Json(job_body(&state, job).await)))
+    Ok((status, Json(job_body(&state, cancelled.job).await)))
 }

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use db::Connection;
 use http::{HeaderValue, StatusCode, header};
+use jobs::Door;
 use jobs::profiles::{Enrich, NewEnrich, request_enrich};
 use kernel::ids::{JobId, TenantId};
 use kernel::profile_url::ProfileUrl;
@@ -24,7 +25,7 @@ use crate::estimate;
 use crate::extract::body::JsonBody;
 use crate::extract::fields::{Fields, Problem, text};
 use crate::extract::idempotency::{IDEMPOTENT_REPLAYED, Idempotency};
-use crate::extract::partner::Subscriber;
+use crate::extract::partner::{Subscriber, door};
 use crate::extract::prefer::PreferWait;
 use crate::middleware::context::RequestContext;
 use crate::routes::jobs::{self as job_routes, FinalBody, FinalBodySchema};
@@ -107,17 +108,15 @@ pub async fn enrich(
     body: JsonBody,
 ) -> Result<Response, ApiError> {
     let wish = body.fields.finish(|fields| Wish::read(fields, state.allow_loopback()))?;
-    let context = RequestContext::current();
     let new = NewEnrich {
         partner: partner.partner,
         profile: wish.url,
         callback_url: wish.callback_url.map(String::from),
-        request_id: context.as_ref().map(|context| context.id().to_owned()),
-        trace: context.map(|context| context.trace()),
+        trace: RequestContext::current().map(|context| context.trace()),
     };
 
     let mut tx = db::begin(state.pool()).await?;
-    let asked = request_once(&mut tx, partner.tenant, &idempotency, &body.bytes, new).await?;
+    let asked = request_once(&mut tx, &door(&state, &partner), &idempotency, &body.bytes, new).await?;
     tx.commit().await?;
     state.waker().wake(Queue::Enrich);
 
@@ -157,17 +156,18 @@ struct Asked {
 /// Stores the job, unless the same request has stored one before.
 async fn request_once(
     conn: &mut Connection,
-    tenant: TenantId,
+    door: &Door<'_>,
     idempotency: &Idempotency,
     body: &[u8],
     new: NewEnrich,
 ) -> Result<Asked, ApiError> {
+    let tenant = TenantId::from(new.partner);
     let Some((key, fingerprint)) = idempotency.of(body) else {
-        return Ok(Asked { job: request_enrich(conn, new).await?, replayed: false });
+        return Ok(Asked { job: request_enrich(conn, door, new).await?, replayed: false });
     };
     match idempotency::claim(conn, tenant, key, &fingerprint).await? {
         Claim::New => {
-            let job = request_enrich(conn, new).await?;
+            let job = request_enrich(conn, door, new).await?;
             idempotency::store(conn, tenant, key, &fingerprint, job).await?;
             Ok(Asked { job, replayed: false })
         }

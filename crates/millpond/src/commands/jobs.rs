@@ -2,9 +2,11 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
+use config::Settings;
 use db::{Connection, Pool};
+use jobs::job as actions;
 use kernel::ids::{JobId, TenantId};
-use queue::{Cancelled, JobRecord, JobStatus, ListFilter, Redriven, Waker};
+use queue::{Cancelled, JobRecord, JobStatus, ListFilter, Waker};
 use serde_json::{Value, json};
 use webhooks::Delivery;
 
@@ -12,12 +14,10 @@ use super::{explain, partners};
 use crate::cli::Globals;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::runtime::{Database, settings};
+use crate::runtime::{Asker, Database, settings};
 
 /// Most jobs shown at once.
 const LIMIT_MAX: i64 = 1_000;
-/// Who cancelled, in the job's error.
-const OPERATOR: &str = "an operator";
 
 /// What can be done with jobs.
 #[derive(Debug, Subcommand)]
@@ -72,19 +72,26 @@ pub(crate) struct JobArg {
 pub(crate) async fn run(globals: &Globals, command: JobsCommand) -> Result<(), CliError> {
     let settings = settings::for_command(globals)?;
     let database = Box::pin(Database::for_command(&settings)).await?;
-    let result = act(&database.pool, Output::new(globals.json), command).await;
+    let result = act(&settings, &database, Output::new(globals.json), command).await;
     let closed = database.close().await;
     result.and(closed)
 }
 
-async fn act(pool: &Pool, output: Output, command: JobsCommand) -> Result<(), CliError> {
+async fn act(
+    settings: &Settings,
+    database: &Database,
+    output: Output,
+    command: JobsCommand,
+) -> Result<(), CliError> {
+    let pool = &database.pool;
+    let asker = || Asker::new(settings, database);
     match command {
         JobsCommand::List(arguments) => list(pool, output, arguments).await,
         JobsCommand::Show(JobArg { job }) => show(pool, output, job).await,
         JobsCommand::Explain(JobArg { job }) => explain::explain(pool, output, job).await,
         JobsCommand::Estimates => explain::estimates(pool, output).await,
-        JobsCommand::Retry(JobArg { job }) => retry(pool, output, job).await,
-        JobsCommand::Cancel(JobArg { job }) => cancel(pool, output, job).await,
+        JobsCommand::Retry(JobArg { job }) => retry(pool, output, &asker().await?, job).await,
+        JobsCommand::Cancel(JobArg { job }) => cancel(pool, output, &asker().await?, job).await,
     }
 }
 
@@ -138,56 +145,39 @@ pub(super) async fn job_with_deliveries(
     Ok(json)
 }
 
-async fn retry(pool: &Pool, output: Output, id: JobId) -> Result<(), CliError> {
+async fn retry(pool: &Pool, output: Output, asker: &Asker, id: JobId) -> Result<(), CliError> {
     let names = Names::load(pool).await?;
     let mut tx = db::begin(pool).await?;
     let job = found(&mut tx, &names, id).await?;
-    match queue::redrive(&mut tx, job.tenant, id).await? {
-        Redriven::Ready(_) => {
-            jobs::webhooks::reopen_for(&mut tx, &job).await?;
-            tx.commit().await?;
-        }
-        Redriven::KeyTaken => {
-            return Err(CliError::Conflict(format!(
-                "{id} is not tried again: another job does the same work already"
-            )));
-        }
-        Redriven::NotFailed => {
-            return Err(CliError::Conflict(format!(
-                "{id} is {}: only failed and cancelled jobs can be tried again",
-                job.status
-            )));
-        }
-    }
+    let queue = actions::retry(&mut tx, &asker.door(), job.tenant, id).await?;
+    tx.commit().await?;
+    let waker = Waker::new();
+    waker.wake_all(queue);
+    waker.tell_now(pool).await;
     output.show(&json!({"jobId": id, "status": JobStatus::Queued}), || format!("{id} will be tried again"))
 }
 
-async fn cancel(pool: &Pool, output: Output, id: JobId) -> Result<(), CliError> {
+async fn cancel(pool: &Pool, output: Output, asker: &Asker, id: JobId) -> Result<(), CliError> {
     let names = Names::load(pool).await?;
     let mut tx = db::begin(pool).await?;
     let job = found(&mut tx, &names, id).await?;
-    let cancelled = queue::cancel(&mut tx, job.tenant, id, OPERATOR).await?;
+    let cancelled = actions::cancel(&mut tx, &asker.door(), job.tenant, id).await?;
     tx.commit().await?;
     let waker = Waker::new();
-    match cancelled {
+    let (status, said) = match cancelled.outcome {
         Cancelled::Now { released } => {
             waker.wake_all(released);
             waker.job_ended();
-            waker.tell_now(pool).await;
-            output
-                .show(&json!({"jobId": id, "status": JobStatus::Cancelled}), || format!("{id} is cancelled"))
+            (JobStatus::Cancelled, "is cancelled")
         }
         Cancelled::Asked => {
             waker.cancel();
-            waker.tell_now(pool).await;
-            output.show(&json!({"jobId": id, "status": JobStatus::Processing}), || {
-                format!("{id} is running; its worker will stop it within seconds")
-            })
+            (JobStatus::Processing, "is running; its worker will stop it within seconds")
         }
-        Cancelled::NotLive => {
-            Err(CliError::Conflict(format!("{id} has ended already: it is {}", job.status)))
-        }
-    }
+        Cancelled::NotLive => (JobStatus::Cancelled, "was cancelled already"),
+    };
+    waker.tell_now(pool).await;
+    output.show(&json!({"jobId": id, "status": status}), || format!("{id} {said}"))
 }
 
 /// Who owns jobs: every partner, and the system.

@@ -6,18 +6,18 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use config::Settings;
 use db::{Connection, Pool};
-use jobs::partners::PartnerActionError;
-use kernel::sealing::Keyring;
+use jobs::Door;
+use jobs::partners::{self as actions, PartnerActionError};
 use partners::{
     Created, FieldFault, NewPartner, Partner, PartnerError, SubscriptionChange, SubscriptionTier, directory,
-    rotation, share_weight,
+    share_weight,
 };
 use serde_json::{Value, json};
 
 use crate::cli::Globals;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::runtime::{Database, settings};
+use crate::runtime::{Asker, Database, settings};
 
 /// Partners read in one go.
 const PAGE_ROWS: u32 = 500;
@@ -141,6 +141,7 @@ async fn act(
     command: PartnersCommand,
 ) -> Result<(), CliError> {
     let pool = &database.pool;
+    let asker = || Asker::new(settings, database);
     match command {
         PartnersCommand::Create(arguments) => {
             let form = arguments.form;
@@ -157,14 +158,20 @@ async fn act(
             let json: Vec<Value> = all.iter().map(as_json).collect();
             output.show(&json, || as_table(&all))
         }
-        PartnersCommand::Subscription(arguments) => change_subscription(pool, output, arguments).await,
-        PartnersCommand::Deactivate(arguments) => set_active(pool, output, &arguments.partner, false).await,
-        PartnersCommand::Activate(arguments) => set_active(pool, output, &arguments.partner, true).await,
+        PartnersCommand::Subscription(arguments) => {
+            change_subscription(pool, output, &asker().await?, arguments).await
+        }
+        PartnersCommand::Deactivate(arguments) => {
+            set_active(pool, output, &asker().await?, &arguments.partner, false).await
+        }
+        PartnersCommand::Activate(arguments) => {
+            set_active(pool, output, &asker().await?, &arguments.partner, true).await
+        }
     }
 }
 
 async fn create(settings: &Settings, database: &Database, arguments: CreateArgs) -> Result<Value, CliError> {
-    let keyring = database.keys(settings).await?;
+    let asker = Asker::new(settings, database).await?;
     let mut faults = Vec::new();
     let tier = arguments.subscription.parse::<SubscriptionTier>();
     let rate_limit = arguments.rate_limit.parse::<u32>();
@@ -183,7 +190,7 @@ async fn create(settings: &Settings, database: &Database, arguments: CreateArgs)
         rate_limit_per_minute: rate_limit.unwrap_or(directory::RATE_LIMIT_DEFAULT),
     };
     let mut tx = db::begin(&database.pool).await?;
-    match create_with_share(&mut tx, &keyring, new, arguments.share_weight).await {
+    match create_with_share(&mut tx, &asker.door(), new, arguments.share_weight).await {
         Ok(created) if faults.is_empty() => {
             tx.commit().await?;
             Ok(created_as_json(&created))
@@ -214,14 +221,14 @@ fn refused(error: PartnerError, mut faults: Vec<FieldFault>) -> Result<Value, Cl
 
 async fn create_with_share(
     conn: &mut Connection,
-    keyring: &Keyring,
+    door: &Door<'_>,
     new: NewPartner,
     share_weight: Option<i16>,
 ) -> Result<Created, PartnerActionError> {
-    let mut created = jobs::partners::create(conn, keyring, new).await?;
+    let mut created = actions::create(conn, door, new).await?;
     if share_weight.is_some() {
         let change = SubscriptionChange { share_weight: Some(share_weight), ..SubscriptionChange::default() };
-        created.partner = jobs::partners::change_subscription(conn, created.partner.id, change).await?;
+        created.partner = actions::change_subscription(conn, door, created.partner.id, change).await?;
     }
     Ok(created)
 }
@@ -229,6 +236,7 @@ async fn create_with_share(
 async fn change_subscription(
     pool: &Pool,
     output: Output,
+    asker: &Asker,
     arguments: SubscriptionArgs,
 ) -> Result<(), CliError> {
     let mut tx = db::begin(pool).await?;
@@ -237,7 +245,7 @@ async fn change_subscription(
         tier: arguments.tier,
         share_weight: arguments.share_weight.map(|OwnWeight(weight)| weight),
     };
-    let partner = jobs::partners::change_subscription(&mut tx, partner.id, change).await?;
+    let partner = actions::change_subscription(&mut tx, &asker.door(), partner.id, change).await?;
     tx.commit().await?;
     output.show(&as_json(&partner), || {
         let weight = share_weight(partner.subscription.tier, partner.share_weight);
@@ -246,24 +254,27 @@ async fn change_subscription(
 }
 
 async fn rotate(settings: &Settings, database: &Database, arguments: RotateArgs) -> Result<Value, CliError> {
-    let keyring = database.keys(settings).await?;
+    let asker = Asker::new(settings, database).await?;
     let mut tx = db::begin(&database.pool).await?;
     let partner = find(&mut tx, &arguments.partner.partner).await?;
-    let key = rotation::rotate_key(&mut tx, partner.id, Duration::from_secs(arguments.overlap)).await?;
-    let webhook_secret = directory::webhook_secret(&mut tx, &keyring, partner.id.into()).await?;
+    let overlap = Duration::from_secs(arguments.overlap);
+    let key = actions::rotate_key(&mut tx, &asker.door(), partner.id, overlap).await?;
+    let webhook_secret = directory::webhook_secret(&mut tx, asker.keyring(), partner.id.into()).await?;
     tx.commit().await?;
     Ok(with_secrets(&partner, key.api_key.expose(), &webhook_secret))
 }
 
-async fn set_active(pool: &Pool, output: Output, text: &str, active: bool) -> Result<(), CliError> {
+async fn set_active(
+    pool: &Pool,
+    output: Output,
+    asker: &Asker,
+    text: &str,
+    active: bool,
+) -> Result<(), CliError> {
     let mut tx = db::begin(pool).await?;
     let partner = find(&mut tx, text).await?;
-    match active {
-        true => directory::activate(&mut tx, partner.id).await?,
-        false => directory::deactivate(&mut tx, partner.id).await?,
-    }
+    let partner = actions::set_active(&mut tx, &asker.door(), partner.id, active).await?;
     tx.commit().await?;
-    let partner = Partner { is_active: active, ..partner };
     let now = if active { "may call" } else { "may no longer call (in effect everywhere within 5 s)" };
     output.show(&as_json(&partner), || format!("{} {now}", partner.code))
 }
@@ -273,6 +284,7 @@ impl From<PartnerActionError> for CliError {
         match error {
             PartnerActionError::Partner(error) => error.into(),
             PartnerActionError::Queue(error) => error.into(),
+            PartnerActionError::Audit(error) => error.into(),
         }
     }
 }

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
+use config::Settings;
 use db::Pool;
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use queue::{DEPTH_MAX, Depth, Pause, Queue, Scope};
+use jobs::queues as actions;
+use queue::{DEPTH_MAX, Depth, Pause, Queue, Scope, Waker};
 use serde_json::{Value, json};
 
 use crate::cli::Globals;
 use crate::error::CliError;
 use crate::output::{Output, tell};
-use crate::runtime::{Database, settings};
+use crate::runtime::{Asker, Database, settings};
 
-/// Who paused, for others who look.
-const OPERATOR: &str = "an operator";
 /// How often a drain looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Lines come no more often than this where there is no terminal.
@@ -59,41 +59,31 @@ impl ScopeArgs {
     fn scope(self) -> Scope {
         Scope { queue: self.queue, kind: self.kind }
     }
-
-    /// The scope, unless its kind is none of the queue's: a typing error would pause nothing and say nothing.
-    fn known_scope(self) -> Result<Scope, CliError> {
-        let kinds: Vec<&str> = jobs::ALL
-            .iter()
-            .filter(|entry| entry.policy.queue == self.queue)
-            .map(|entry| entry.kind)
-            .collect();
-        match &self.kind {
-            Some(kind) if !kinds.contains(&kind.as_str()) => Err(CliError::NotFound(format!(
-                "no kind of the queue {} is called {kind:?}; there are: {}",
-                self.queue,
-                kinds.join(", ")
-            ))),
-            _ => Ok(self.scope()),
-        }
-    }
 }
 
 /// Carries the command out.
 pub(crate) async fn run(globals: &Globals, command: QueuesCommand) -> Result<(), CliError> {
     let settings = settings::for_command(globals)?;
     let database = Box::pin(Database::for_command(&settings)).await?;
-    let result = act(&database.pool, Output::new(globals.json), command).await;
+    let result = act(&settings, &database, Output::new(globals.json), command).await;
     let closed = database.close().await;
     result.and(closed)
 }
 
-async fn act(pool: &Pool, output: Output, command: QueuesCommand) -> Result<(), CliError> {
+async fn act(
+    settings: &Settings,
+    database: &Database,
+    output: Output,
+    command: QueuesCommand,
+) -> Result<(), CliError> {
+    let pool = &database.pool;
+    let asker = || Asker::new(settings, database);
     match command {
         QueuesCommand::List => list(pool, output).await,
         QueuesCommand::History(arguments) => history::run(pool, output, &arguments).await,
-        QueuesCommand::Pause(arguments) => pause(pool, output, &arguments.known_scope()?).await,
-        QueuesCommand::Resume(arguments) => resume(pool, output, &arguments.scope()).await,
-        QueuesCommand::Drain(arguments) => drain(pool, output, &arguments.known_scope()?).await,
+        QueuesCommand::Pause(arguments) => pause(pool, output, &asker().await?, &arguments.scope()).await,
+        QueuesCommand::Resume(arguments) => resume(pool, output, &asker().await?, &arguments.scope()).await,
+        QueuesCommand::Drain(arguments) => drain(pool, output, &asker().await?, &arguments.scope()).await,
     }
 }
 
@@ -104,10 +94,14 @@ async fn list(pool: &Pool, output: Output) -> Result<(), CliError> {
     output.show(&json, || as_table(&depths, &pauses))
 }
 
-async fn pause(pool: &Pool, output: Output, scope: &Scope) -> Result<(), CliError> {
-    let mut conn = pool.acquire().await?;
-    queue::pause(&mut conn, scope, OPERATOR).await?;
-    drop(conn);
+async fn stop(pool: &Pool, asker: &Asker, scope: &Scope) -> Result<(), CliError> {
+    let mut tx = db::begin(pool).await?;
+    actions::pause(&mut tx, &asker.door(), scope).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn pause(pool: &Pool, output: Output, asker: &Asker, scope: &Scope) -> Result<(), CliError> {
+    stop(pool, asker, scope).await?;
     let running = queue::running(pool, scope).await?;
     output.show(&state(scope, true, running), || match running {
         0 => format!("{} is paused; none of its jobs run", name(scope)),
@@ -115,27 +109,25 @@ async fn pause(pool: &Pool, output: Output, scope: &Scope) -> Result<(), CliErro
     })
 }
 
-async fn resume(pool: &Pool, output: Output, scope: &Scope) -> Result<(), CliError> {
-    let mut conn = pool.acquire().await?;
-    let was_paused = queue::resume(&mut conn, scope).await?;
-    drop(conn);
+async fn resume(pool: &Pool, output: Output, asker: &Asker, scope: &Scope) -> Result<(), CliError> {
+    let mut tx = db::begin(pool).await?;
+    actions::resume(&mut tx, &asker.door(), scope).await?;
+    tx.commit().await?;
+    let waker = Waker::new();
+    waker.wake(scope.queue);
+    waker.tell_now(pool).await;
     let still = queue::pauses(pool)
         .await?
         .into_iter()
         .find(|pause| scope.kind.is_some() && pause.queue == scope.queue.as_str() && pause.kind.is_none());
-    if !was_paused {
-        return Err(CliError::Conflict(format!("{} is not paused", name(scope))));
-    }
     output.show(&state(scope, still.is_some(), queue::running(pool, scope).await?), || match still {
         None => format!("{} goes on", name(scope)),
         Some(_) => format!("{} would go on, but all of its queue is paused", name(scope)),
     })
 }
 
-async fn drain(pool: &Pool, output: Output, scope: &Scope) -> Result<(), CliError> {
-    let mut conn = pool.acquire().await?;
-    queue::pause(&mut conn, scope, OPERATOR).await?;
-    drop(conn);
+async fn drain(pool: &Pool, output: Output, asker: &Asker, scope: &Scope) -> Result<(), CliError> {
+    stop(pool, asker, scope).await?;
     let mut progress = Progress::new(scope);
     loop {
         // A claim that began before the pause may still come in, so one look at zero is not enough by itself: the

@@ -3,6 +3,7 @@
 mod render;
 
 use clap::{Args, Subcommand};
+use config::Settings;
 use db::Pool;
 use jobs::schedules as actions;
 use queue::Waker;
@@ -14,10 +15,8 @@ use crate::commands::duration::Span;
 use crate::commands::jobs::instant;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::runtime::{Database, settings};
+use crate::runtime::{Asker, Database, settings};
 
-/// Who changed it, for others who look.
-const OPERATOR: &str = "an operator";
 /// Most ticks shown at once.
 const COUNT_MAX: i64 = 1_000;
 
@@ -133,22 +132,29 @@ pub(crate) async fn run(globals: &Globals, command: SchedulesCommand) -> Result<
     }
     let settings = settings::for_command(globals)?;
     let database = Box::pin(Database::for_command(&settings)).await?;
-    let result = act(&database.pool, output, command).await;
+    let result = act(&settings, &database, output, command).await;
     let closed = database.close().await;
     result.and(closed)
 }
 
-async fn act(pool: &Pool, output: Output, command: SchedulesCommand) -> Result<(), CliError> {
+async fn act(
+    settings: &Settings,
+    database: &Database,
+    output: Output,
+    command: SchedulesCommand,
+) -> Result<(), CliError> {
+    let pool = &database.pool;
+    let asker = || Asker::new(settings, database);
     match command {
         SchedulesCommand::List => list(pool, output).await,
         SchedulesCommand::Show(ShowArgs { name, count }) => show(pool, output, &name, count).await,
-        SchedulesCommand::Run(NameArg { name }) => run_now(pool, output, &name).await,
+        SchedulesCommand::Run(NameArg { name }) => run_now(pool, output, &asker().await?, &name).await,
         SchedulesCommand::Preview(_) => {
             let mut conn = pool.acquire().await?;
             let now = database_now(&mut conn).await?;
             preview(output, &command, now)
         }
-        changing => change(pool, output, changing).await,
+        changing => change(pool, output, &asker().await?, changing).await,
     }
 }
 
@@ -187,9 +193,9 @@ fn preview(
     output.show(&json, || render::preview_as_text(&preview))
 }
 
-async fn run_now(pool: &Pool, output: Output, name: &str) -> Result<(), CliError> {
+async fn run_now(pool: &Pool, output: Output, asker: &Asker, name: &str) -> Result<(), CliError> {
     let mut tx = db::begin(pool).await?;
-    let run = actions::run_now(&mut tx, jobs::ALL, name, OPERATOR).await?;
+    let run = actions::run_now(&mut tx, jobs::ALL, name, &asker.door()).await?;
     tx.commit().await?;
     let waker = Waker::new();
     waker.wake(run.queue);
@@ -198,7 +204,13 @@ async fn run_now(pool: &Pool, output: Output, name: &str) -> Result<(), CliError
     output.show(&json, || format!("{} runs for {name}; `millpond jobs show {0}` says how it ends", run.job))
 }
 
-async fn change(pool: &Pool, output: Output, command: SchedulesCommand) -> Result<(), CliError> {
+async fn change(
+    pool: &Pool,
+    output: Output,
+    asker: &Asker,
+    command: SchedulesCommand,
+) -> Result<(), CliError> {
+    let door = &asker.door();
     let mut tx = db::begin(pool).await?;
     let (schedule, done) = match command {
         SchedulesCommand::Set(arguments) => {
@@ -211,19 +223,19 @@ async fn change(pool: &Pool, output: Output, command: SchedulesCommand) -> Resul
                     "say what to set: --cron, --time-zone, --kind, --args, --missed or --jitter".to_owned(),
                 ));
             }
-            (actions::change(&mut tx, jobs::ALL, &name, &change, OPERATOR).await?, "is set")
+            (actions::change(&mut tx, jobs::ALL, &name, &change, door).await?, "is set")
         }
         SchedulesCommand::Pause(NameArg { name }) => {
-            (actions::pause(&mut tx, jobs::ALL, &name, OPERATOR).await?, "is paused")
+            (actions::pause(&mut tx, jobs::ALL, &name, door).await?, "is paused")
         }
         SchedulesCommand::Resume(NameArg { name }) => {
-            (actions::resume(&mut tx, jobs::ALL, &name, OPERATOR).await?, "goes on")
+            (actions::resume(&mut tx, jobs::ALL, &name, door).await?, "goes on")
         }
         SchedulesCommand::Reset(NameArg { name }) => {
-            (actions::reset(&mut tx, jobs::ALL, &name).await?, "is what the program says again")
+            (actions::reset(&mut tx, jobs::ALL, &name, door).await?, "is what the program says again")
         }
         SchedulesCommand::Remove(NameArg { name }) => {
-            actions::remove(&mut tx, &name).await?;
+            actions::remove(&mut tx, &name, door).await?;
             tx.commit().await?;
             return output.show(&json!({"name": name, "isRemoved": true}), || format!("{name} is removed"));
         }

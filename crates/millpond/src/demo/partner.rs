@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use jobs::partners::PartnerActionError;
-use partners::{NewPartner, PartnerError, SubscriptionTier, directory, rotation};
+use audit::Actor;
+use jobs::Door;
+use jobs::partners::{self as actions, PartnerActionError};
+use partners::{NewPartner, PartnerError, SubscriptionTier, directory};
 use reqwest::{Client, Method, RequestBuilder};
 
 use crate::error::CliError;
@@ -35,12 +37,13 @@ pub(crate) async fn obtain(house: &House) -> Result<Credentials, CliError> {
         tier: SubscriptionTier::Premium,
         rate_limit_per_minute: RATE_LIMIT_PER_MINUTE,
     };
+    let door = Door { actor: Actor::System("the demonstration"), request_id: None, keyring: &house.keyring };
     let mut tx = db::begin(&house.database.pool).await?;
-    let (api_key, webhook_secret) = match jobs::partners::create(&mut tx, &house.keyring, new).await {
+    let (api_key, webhook_secret) = match actions::create(&mut tx, &door, new).await {
         Ok(created) => (created.key.api_key, created.webhook_secret),
         Err(PartnerActionError::Partner(PartnerError::CodeTaken { holder, .. })) => {
-            directory::activate(&mut tx, holder).await?;
-            let key = rotation::rotate_key(&mut tx, holder, Duration::ZERO).await?;
+            actions::set_active(&mut tx, &door, holder, true).await?;
+            let key = actions::rotate_key(&mut tx, &door, holder, Duration::ZERO).await?;
             (key.api_key, directory::webhook_secret(&mut tx, &house.keyring, holder.into()).await?)
         }
         Err(error) => return Err(error.into()),

@@ -130,6 +130,7 @@ impl House {
             waker: waker.clone(),
             http: settings.http.clone(),
             api: settings.api.clone(),
+            keyring: self.keyring.clone(),
             allow_loopback: self.vendor.allow_loopback,
             render_metrics: metrics::render(self.database.pool.clone()),
             stop: stop.clone(),

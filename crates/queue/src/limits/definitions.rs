@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 use db::{Connection, Pool};
 
-use super::{Columns, Limit, Shape};
+use super::{
+    Columns, Limit, Shape,
+    editing::{note_declared, note_undeclared},
+};
 use crate::{Error, Policy};
 
 /// Registers the defaults that code and settings give: `limits` are there, those named in `without` are not. Every
@@ -14,6 +17,7 @@ use crate::{Error, Policy};
 pub async fn define(conn: &mut Connection, limits: &[Limit], without: &[&str]) -> Result<(), Error> {
     for limit in limits {
         write(conn, limit, false).await?;
+        note_declared(conn, limit).await?;
     }
     sqlx::query!(
         "with gone as (
@@ -25,9 +29,9 @@ pub async fn define(conn: &mut Connection, limits: &[Limit], without: &[&str]) -
          where l.name = any($1) and not l.edited and (select count(*) from gone) >= 0",
         without as &[&str],
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(())
+    note_undeclared(conn, without).await
 }
 
 /// Changes a limit, or makes one, for all workers at once; defaults no longer overwrite it.

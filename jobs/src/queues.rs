@@ -1,0 +1,5 @@
+//! Queues as operators steer them.
+
+mod actions;
+
+pub use actions::{QueueActionError, pause, resume};

@@ -1,0 +1,5 @@
+//! Tenants as operators weigh them.
+
+mod actions;
+
+pub use actions::{ShareChange, TenantActionError, set_share};

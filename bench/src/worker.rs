@@ -166,6 +166,7 @@ pub fn services(settings: &Settings, pool: Pool) -> anyhow::Result<Services> {
         pool,
         keyring: Arc::new(Keyring::generate()),
         meter: Meter::new(meter).context("setting up the meter's client")?,
+        smtp: None,
         outbound: OutboundClient::new(outbound).context("setting up deliveries")?,
         crawl_reuse: Duration::from_secs(u64::from(settings.meter.cache_hours) * 60 * 60),
         miss_reuse: Duration::from_secs(settings.meter.missing_cache_s.into()),

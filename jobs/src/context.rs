@@ -7,7 +7,7 @@ use kernel::sealing::Keyring;
 use outbound::OutboundClient;
 use queue::{Job, JobError, Lease, LimitUse, Outcome, Policy, ProgressReport, limits::Permit};
 use tokio::time::Instant;
-use vendors::meter::Meter;
+use vendors::{meter::Meter, smtp::Smtp};
 
 use crate::limits::{Asker, Limits, PermitError, Usage, buckets};
 
@@ -29,6 +29,8 @@ pub struct Services {
     pub keyring: Arc<Keyring>,
     /// The profile meter.
     pub meter: Meter,
+    /// The mail server, if one is configured.
+    pub smtp: Option<Smtp>,
     /// The client for addresses that partners gave.
     pub outbound: OutboundClient,
     /// How long a crawl's result is reused (S0: 24 hours).

@@ -7,6 +7,7 @@ pub mod callback;
 mod context;
 pub mod dead_letters;
 mod door;
+pub mod email;
 pub mod job;
 pub mod limits;
 pub mod maintenance;

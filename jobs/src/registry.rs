@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     Context, Handler,
+    email::SendEmail,
     maintenance::{PruneJobs, RollUpHistory},
     profiles::{Enrich, Fetch},
     webhooks::Deliver,
@@ -15,6 +16,7 @@ use crate::{
 
 /// Every kind that this binary can run.
 pub const ALL: &[Entry] = &[
+    entry::<SendEmail>(),
     entry::<PruneJobs>(),
     entry::<RollUpHistory>(),
     entry::<Enrich>(),

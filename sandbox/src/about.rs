@@ -20,6 +20,12 @@ A partner's webhook receiver:
   GET    /_sandbox/callbacks             the inboxes and their counts
   DELETE /_sandbox/callbacks             forgets them all
 
+A mail server, on a port of its own (`millpond sandbox` and `millpond up` say which); what it took is here:
+  GET    /mailbox                        the addresses and their counts
+  GET    /mailbox/{address}              the mail to an address, the oldest first
+  GET    /mailbox/{address}/latest
+  DELETE /mailbox                        forgets it all
+
 What was called (filters: vendor, operation, handle):
   GET    /_sandbox/calls
   DELETE /_sandbox/calls
@@ -33,7 +39,8 @@ Faults on demand; PUT replaces all rules, the first rule that applies wins:
   the first so many calls of each handle.
   kinds: latency {ms, jitterMs}, status {status, retryAfter, location}, truncated, malformed, hang, drop,
          oversized {bytes}, slow_body {ms}
-  vendors and operations: meter enrich, get, refresh_batch; partner callback (its handle is the inbox)
+  vendors and operations: meter enrich, get, refresh_batch; partner callback (its handle is the inbox);
+         smtp connect, recipient, message (the handle is the address; a status is a reply's code, such as 451)
 
 The meter's window (per clock minute):
   GET, PUT /_sandbox/limits              {\"callsMax\": 600, \"windowMs\": 60000, \"concurrentMax\": 20}

@@ -1,5 +1,5 @@
-//! Faithful fakes of the systems Millpond talks to, over real HTTP, for first runs, tests and benchmarks: the profile
-//! meter, and a partner's webhook receiver.
+//! Faithful fakes of the systems Millpond talks to, over real HTTP and SMTP, for first runs, tests and benchmarks: the
+//! profile meter, a partner's webhook receiver, and a mail server.
 //!
 //! Guarantees: what the fakes say depends on the request and the day only, never on chance, so that a test can be
 //! repeated. Faults happen only on demand, and a rule with a share gives the same sequence for each handle every time.
@@ -16,6 +16,7 @@ mod fault_bodies;
 mod faults;
 mod fingerprint;
 mod json;
+mod mailbox;
 mod meter;
 mod partner;
 mod profiles;
@@ -23,6 +24,7 @@ mod quota;
 mod recent;
 mod replays;
 mod serve;
+mod smtp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -37,13 +39,16 @@ pub struct SandboxOptions {
     /// The address to listen on; port 0 takes a free one. The default is a free port of the loopback interface: the
     /// fakes have no authentication for their controls and are not meant for a network.
     pub listen: SocketAddr,
+    /// The address that the mail server listens on, in the same way.
+    pub smtp_listen: SocketAddr,
     /// The bearer token that the fake vendors accept. Anything else is answered with 401.
     pub token: String,
 }
 
 impl Default for SandboxOptions {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), token: "sandbox-token".to_owned() }
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { listen: free, smtp_listen: free, token: "sandbox-token".to_owned() }
     }
 }
 
@@ -64,7 +69,9 @@ pub enum SandboxError {
 #[derive(Debug)]
 pub struct Sandbox {
     addr: SocketAddr,
+    smtp_addr: SocketAddr,
     server: serve::Server,
+    mail_server: smtp::MailServer,
 }
 
 impl Sandbox {
@@ -88,9 +95,15 @@ impl Sandbox {
         format!("{}/partner/callbacks/{inbox}", self.url())
     }
 
+    /// The address of the mail server, as the setting `smtp.url` takes it.
+    pub fn smtp_url(&self) -> String {
+        format!("smtp+plain://{}", self.smtp_addr)
+    }
+
     /// Stops listening and lets calls in progress end, for at most two seconds: calls that hang on demand would never
     /// end by themselves.
     pub async fn shutdown(self) {
+        self.mail_server.shutdown().await;
         self.server.shutdown().await;
     }
 }
@@ -100,23 +113,34 @@ impl Sandbox {
 /// # Errors
 /// When the address cannot be listened on.
 pub async fn start(options: SandboxOptions) -> Result<Sandbox, SandboxError> {
-    let listen = options.listen;
-    let listening = |source| SandboxError::Listen { listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(listening)?;
-    let addr = listener.local_addr().map_err(listening)?;
-    let server = serve::Server::spawn(listener, router(&options));
-    Ok(Sandbox { addr, server })
+    let (listener, addr) = listen(options.listen).await?;
+    let (mail_listener, smtp_addr) = listen(options.smtp_listen).await?;
+    let shared = Arc::new(Shared::new(&options));
+    let mail_server = smtp::MailServer::spawn(mail_listener, Arc::clone(&shared));
+    let server = serve::Server::spawn(listener, routes(shared));
+    Ok(Sandbox { addr, smtp_addr, server, mail_server })
 }
 
-/// Everything the sandbox answers, for serving it some other way. Dropped connections work only under [`start`],
+async fn listen(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), SandboxError> {
+    let refused = |source| SandboxError::Listen { listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let addr = listener.local_addr().map_err(refused)?;
+    Ok((listener, addr))
+}
+
+/// Everything the sandbox answers over HTTP, for serving it some other way. Dropped connections work only under [`start`],
 /// because they need the connection itself; elsewhere they are an answer with status 500.
 pub fn router(options: &SandboxOptions) -> Router {
-    let state = Arc::new(Shared::new(options));
+    routes(Arc::new(Shared::new(options)))
+}
+
+fn routes(state: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(about::index))
         .route("/health", get(about::health))
         .merge(meter::routes())
         .merge(partner::routes())
+        .merge(mailbox::routes())
         .merge(calls::routes())
         .merge(faults::routes())
         .merge(quota::routes())
@@ -131,6 +155,7 @@ pub(crate) struct Shared {
     calls: Arc<calls::Calls>,
     faults: faults::Faults,
     inboxes: partner::Inboxes,
+    mailbox: mailbox::Mailbox,
     replays: replays::Replays,
     quota: quota::Quota,
 }
@@ -142,6 +167,7 @@ impl Shared {
             calls: Arc::default(),
             faults: faults::Faults::default(),
             inboxes: partner::Inboxes::default(),
+            mailbox: mailbox::Mailbox::default(),
             replays: replays::Replays::default(),
             quota: quota::Quota::default(),
         }

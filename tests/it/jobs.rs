@@ -6,6 +6,10 @@
 
 mod stage;
 
+mod email {
+    mod send;
+}
+
 mod maintenance {
     mod prune_jobs;
     mod roll_up_history;

@@ -1,5 +1,7 @@
 //! The sandbox as its callers see it: the partner's receiver, the controls, and what faults look like on the wire.
 
+mod mail;
+
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, Response, StatusCode};

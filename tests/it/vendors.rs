@@ -1,3 +1,4 @@
-//! Clients of vendors against the sandbox's fakes of them, over real HTTP.
+//! Clients of vendors against the sandbox's fakes of them, over the real protocols.
 
 mod meter;
+mod smtp;

@@ -144,6 +144,7 @@ fn services(pool: db::Pool) -> anyhow::Result<Services> {
             token: "nobody".to_owned(),
             timeout: Duration::from_secs(1),
         })?,
+        smtp: None,
         outbound: OutboundClient::new(OutboundSettings::default())?,
         crawl_reuse: day,
         miss_reuse: day,

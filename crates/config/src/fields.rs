@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Database,
     /// An http or https address without credentials in it.
     Web { may_be_empty: bool },
+    /// A mail server, or empty.
+    Mail,
     /// Other text of bounded length.
     Text { chars_max: usize, may_be_empty: bool },
     /// Text that must not be shown, or empty.
@@ -60,6 +62,7 @@ pub(crate) const FIELDS: &[Field] = &[
     field("database.programs_address", Kind::Web { may_be_empty: false }),
     field("data.dir", Kind::Text { chars_max: 4_096, may_be_empty: true }),
     field("http.listen", Kind::Address { may_be_empty: false }),
+    field("http.public_url", Kind::Web { may_be_empty: true }),
     whole("http.connections_max", 1, 1_000_000, "connections"),
     whole("http.header_read_timeout_ms", 100, 300_000, "ms"),
     whole("http.request_timeout_ms", 100, 600_000, "ms"),
@@ -93,6 +96,12 @@ pub(crate) const FIELDS: &[Field] = &[
     whole("meter.calls_max", 0, 1_000_000_000, "calls"),
     whole("meter.window_ms", 100, 86_400_000, "ms"),
     whole("meter.concurrency_max", 0, 100_000, "calls"),
+    field("smtp.url", Kind::Mail),
+    field("smtp.username", Kind::Text { chars_max: 320, may_be_empty: true }),
+    field("smtp.password", Kind::Secret { chars_max: 1_024 }),
+    field("smtp.from", Kind::Text { chars_max: 320, may_be_empty: false }),
+    // Below the time an attempt of `email.send` has in all (40 s), so that the server's delay is told as one.
+    whole("smtp.timeout_ms", 100, 35_000, "ms"),
     field("metrics.listen", Kind::Address { may_be_empty: true }),
     field("encryption.keys", Kind::Secret { chars_max: 16_384 }),
     field("trace.endpoint", Kind::Web { may_be_empty: true }),
@@ -134,7 +143,7 @@ impl Given {
             Kind::Secret { .. } => MASK.to_owned(),
             Kind::Database => format!("{:?}", mask_database_url(&text)),
             // Someone may have put a password into an address that has none.
-            Kind::Web { .. } if text.contains('@') => MASK.to_owned(),
+            Kind::Web { .. } | Kind::Mail if text.contains('@') => MASK.to_owned(),
             _ => format!("{:?}", text.chars().take(SHOWN_CHARS_MAX).collect::<String>()),
         }
     }
@@ -195,6 +204,9 @@ impl Kind {
                     or_empty(may_be_empty)
                 )
             }
+            Self::Mail => "an address such as smtps://mail.example:465, smtp://mail.example:587 or \
+                           smtp+plain://127.0.0.1:25 without user name or password in it, or empty"
+                .to_owned(),
             Self::Text { chars_max, may_be_empty } => {
                 format!("text of at most {chars_max} characters{}", or_empty(may_be_empty))
             }
@@ -229,6 +241,15 @@ impl Kind {
                         && url.password().is_none()
                 }),
             },
+            Self::Mail => {
+                text.is_empty()
+                    || Url::parse(text).is_ok_and(|url| {
+                        matches!(url.scheme(), "smtps" | "smtp" | "smtp+plain")
+                            && url.has_host()
+                            && url.username().is_empty()
+                            && url.password().is_none()
+                    })
+            }
             Self::Text { chars_max, may_be_empty } => {
                 (may_be_empty || !text.trim().is_empty()) && text.chars().count() <= chars_max
             }
@@ -302,5 +323,10 @@ mod tests {
         assert!(web.check(&text("https://meter.example/v1")).is_some());
         assert!(web.check(&text("https://me:pw@meter.example")).is_none());
         assert!(web.check(&text("ftp://meter.example")).is_none());
+        assert!(Kind::Mail.check(&text("")).is_some());
+        assert!(Kind::Mail.check(&text("smtps://mail.example")).is_some());
+        assert!(Kind::Mail.check(&text("smtp+plain://127.0.0.1:1025")).is_some());
+        assert!(Kind::Mail.check(&text("smtp://me:pw@mail.example")).is_none());
+        assert!(Kind::Mail.check(&text("https://mail.example")).is_none());
     }
 }

@@ -18,8 +18,8 @@ pub use load::{Origin, Sources};
 pub use secret::{DatabaseUrl, Secret};
 pub use settings::{
     ApiSettings, DataSettings, DatabaseSettings, EncryptionSettings, HttpSettings, LogFormat, LogSettings,
-    MeterSettings, MetricsSettings, QueueSettings, SchedulerSettings, Settings, WebhookSettings,
-    WorkerSettings,
+    MeterSettings, MetricsSettings, QueueSettings, SchedulerSettings, Settings, SmtpSettings,
+    WebhookSettings, WorkerSettings,
 };
 
 /// The commented defaults, as shipped.

@@ -31,6 +31,8 @@ pub struct Settings {
     pub webhooks: WebhookSettings,
     /// The profile meter, the vendor of profiles.
     pub meter: MeterSettings,
+    /// The mail server.
+    pub smtp: SmtpSettings,
     /// Showing metrics.
     pub metrics: MetricsSettings,
     /// Encryption of what is stored sealed.
@@ -92,6 +94,9 @@ pub struct DataSettings {
 pub struct HttpSettings {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// How people reach it; none: at the address it listens on.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub public_url: Option<String>,
     /// Connections served at once.
     pub connections_max: usize,
     /// A request head must have arrived by then.
@@ -199,6 +204,25 @@ pub struct MeterSettings {
     pub window_ms: u64,
     /// Calls under way at once, all workers together; 0: no limit.
     pub concurrency_max: u32,
+}
+
+/// The mail server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmtpSettings {
+    /// Its address, which says how the line is protected; none: no mail can be sent.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub url: Option<String>,
+    /// The account there.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub username: Option<String>,
+    /// Its password.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub password: Option<Secret>,
+    /// Whom mail is from.
+    pub from: String,
+    /// Longest time to hand over one letter.
+    pub timeout_ms: u64,
 }
 
 /// Showing metrics.

@@ -19,6 +19,12 @@ pub enum SetupError {
         /// Which vendor.
         vendor: &'static str,
     },
+    /// The mail server's settings make no sense.
+    #[error("the settings of the mail server cannot be used: {reason}")]
+    Mail {
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The HTTP client cannot be built; usually the machine has no certificate store.
     #[error("the HTTP client of {vendor} cannot be built")]
     Client {
@@ -39,7 +45,7 @@ pub enum VendorError {
     #[error("the connection to the vendor failed")]
     Connect {
         /// What the client library says, without the address.
-        source: reqwest::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The vendor wants fewer calls.
     #[error("the vendor limits the rate of calls")]

@@ -338,7 +338,7 @@ fn no_answer(error: reqwest::Error) -> VendorError {
     if error.is_timeout() && !error.is_connect() {
         VendorError::Timeout
     } else {
-        VendorError::Connect { source: error.without_url() }
+        VendorError::Connect { source: error.without_url().into() }
     }
 }
 

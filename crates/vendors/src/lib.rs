@@ -1,5 +1,5 @@
 //! Clients for the vendors Millpond relies on: one file per vendor, speaking its real wire format over one shared HTTP
-//! stack ([`http`]). Only for hosts that the installation's own settings name; addresses that others give us go through
+//! stack ([`http`]); mail has a line of its own ([`smtp`]). Only for hosts that the installation's own settings name; addresses that others give us go through
 //! the `outbound` crate.
 //!
 //! Guarantees: no call takes longer than its vendor's timeout, retries and reading included; no answer is read beyond
@@ -12,6 +12,7 @@ mod gate;
 pub mod http;
 pub mod meter;
 mod retry_after;
+pub mod smtp;
 
 pub use error::{SetupError, VendorError};
 pub use gate::{Gate, Pass, Passing, Refused};

@@ -62,6 +62,23 @@ impl SandboxControls {
         }
     }
 
+    /// The mail that an address has, the oldest first.
+    pub async fn mail(&self, address: &str) -> Vec<Value> {
+        let page = self.get(&format!("mailbox/{address}")).await;
+        serde_json::from_value(page["letters"].clone()).expect("letters")
+    }
+
+    /// Empties all mailboxes.
+    pub async fn forget_mail(&self) {
+        let request = self.client.delete(format!("{}/mailbox", self.url));
+        assert!(request.send().await.expect("the sandbox answers").status().is_success());
+    }
+
+    /// What lies at a path of the sandbox.
+    pub async fn get(&self, path: &str) -> Value {
+        self.answer(self.client.get(format!("{}/{path}", self.url))).await
+    }
+
     async fn answer(&self, request: RequestBuilder) -> Value {
         let response = request.send().await.expect("the sandbox answers");
         let (status, text) = (response.status(), response.text().await.expect("its answer"));

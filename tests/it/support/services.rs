@@ -53,6 +53,7 @@ pub fn services(pool: Pool, meter_url: Option<&str>) -> Services {
         pool,
         keyring: keyring(),
         meter: Meter::new(meter).expect("a meter client"),
+        smtp: None,
         outbound: OutboundClient::new(outbound).expect("an outbound client"),
         crawl_reuse: DAY,
         miss_reuse: Duration::from_secs(300),

@@ -23,6 +23,9 @@ pub(crate) struct SandboxArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value_t = SANDBOX_LISTEN)]
     listen: SocketAddr,
+    /// Where the mail server listens [default: a free port of this machine]
+    #[arg(long, value_name = "HOST:PORT")]
+    smtp_listen: Option<SocketAddr>,
     /// The bearer token that the fake vendors accept [default: sandbox-token]
     #[arg(long)]
     token: Option<String>,
@@ -34,12 +37,17 @@ pub(crate) async fn run(globals: &Globals, arguments: SandboxArgs) -> Result<(),
     let mut signals = Signals::listen()?;
     let defaults = SandboxOptions::default();
     let token = arguments.token.unwrap_or(defaults.token);
-    let options = SandboxOptions { listen: arguments.listen, token: token.clone() };
+    let options = SandboxOptions {
+        listen: arguments.listen,
+        smtp_listen: arguments.smtp_listen.unwrap_or(defaults.smtp_listen),
+        token: token.clone(),
+    };
     let sandbox = sandbox::start(options).await.map_err(|error| CliError::part("the sandbox", error))?;
     tell(&format!(
         "For the other processes:\n  export MILLPOND_METER__URL={}\n  export MILLPOND_METER__TOKEN={token}\n  \
-         export MILLPOND_WEBHOOKS__ALLOW_LOOPBACK=true",
-        sandbox.meter_url()
+         export MILLPOND_SMTP__URL={}\n  export MILLPOND_WEBHOOKS__ALLOW_LOOPBACK=true",
+        sandbox.meter_url(),
+        sandbox.smtp_url()
     ));
     Output::new(globals.json).ready(&sandbox.url(), Some(&sandbox.url()));
     signals.asked().await;

@@ -17,7 +17,7 @@ use outbound::{OutboundClient, OutboundSettings};
 use queue::{Estimator, Queue, Waker, Watcher};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use vendors::meter::Meter;
+use vendors::{meter::Meter, smtp::Smtp};
 
 use crate::error::CliError;
 use crate::runtime::database::Database;
@@ -122,13 +122,18 @@ impl House {
         estimator: &Estimator,
         listener: TcpListener,
     ) -> Result<(), CliError> {
+        let mut http = settings.http.clone();
+        // Without a name for the outside, people reach it where it really listens.
+        if let (None, Ok(addr)) = (&http.public_url, listener.local_addr()) {
+            http.public_url = Some(format!("http://{addr}"));
+        }
         let stop = CancellationToken::new();
         let state = ApiState::new(ApiParts {
             pool: self.database.pool.clone(),
             watcher: watcher.clone(),
             estimator: estimator.clone(),
             waker: waker.clone(),
-            http: settings.http.clone(),
+            http,
             api: settings.api.clone(),
             keyring: self.keyring.clone(),
             allow_loopback: self.vendor.allow_loopback,
@@ -171,6 +176,8 @@ impl House {
     fn services(&self, settings: &Settings) -> Result<Services, CliError> {
         let meter = Meter::new(self.vendor.meter.clone())
             .map_err(|error| CliError::part("setting up the profile meter's client", error))?;
+        let smtp = self.vendor.smtp.as_ref().map(Smtp::new).transpose();
+        let smtp = smtp.map_err(|error| CliError::part("setting up the mail server's client", error))?;
         let outbound = OutboundClient::new(OutboundSettings {
             timeout: Duration::from_millis(settings.webhooks.timeout_ms),
             allow_loopback: self.vendor.allow_loopback,
@@ -181,6 +188,7 @@ impl House {
             limits: jobs::Limits::new(self.database.pool.clone()),
             keyring: self.keyring.clone(),
             meter,
+            smtp,
             outbound: outbound.map_err(|error| CliError::part("setting up deliveries", error))?,
             crawl_reuse: Duration::from_secs(u64::from(settings.meter.cache_hours) * 60 * 60),
             miss_reuse: Duration::from_secs(settings.meter.missing_cache_s.into()),

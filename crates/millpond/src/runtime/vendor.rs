@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use config::{Settings, variable};
 use sandbox::{Sandbox, SandboxOptions};
-use vendors::meter::MeterSettings;
+use vendors::{meter::MeterSettings, smtp::SmtpSettings};
 
 use crate::error::CliError;
 
@@ -23,6 +23,8 @@ const NOBODY: &str = "http://127.0.0.1:9/meter";
 pub(crate) struct Vendor {
     /// How the profile meter is reached.
     pub(crate) meter: MeterSettings,
+    /// How mail is sent, if it can be.
+    pub(crate) smtp: Option<SmtpSettings>,
     /// Whether callbacks may lead to this very machine.
     pub(crate) allow_loopback: bool,
     /// Our own fakes, if those are used.
@@ -68,7 +70,8 @@ impl Vendor {
     /// For a process that calls no vendor.
     pub(crate) fn none(settings: &Settings) -> Self {
         let meter = meter(settings, NOBODY.to_owned(), "none".to_owned());
-        Self { meter, allow_loopback: settings.webhooks.allow_loopback, sandbox: None }
+        let smtp = smtp(settings, None);
+        Self { meter, smtp, allow_loopback: settings.webhooks.allow_loopback, sandbox: None }
     }
 
     /// The fakes, at the first of these addresses that is free.
@@ -80,7 +83,8 @@ impl Vendor {
             match sandbox::start(options).await {
                 Ok(sandbox) => {
                     let meter = meter(settings, sandbox.meter_url(), token);
-                    return Ok(Self { meter, allow_loopback: true, sandbox: Some(sandbox) });
+                    let smtp = smtp(settings, Some(sandbox.smtp_url()));
+                    return Ok(Self { meter, smtp, allow_loopback: true, sandbox: Some(sandbox) });
                 }
                 Err(error) => refusal = Some(error),
             }
@@ -108,7 +112,8 @@ fn configured(settings: &Settings) -> Result<Option<Vendor>, CliError> {
         (None, Some(_)) => return Err(half("meter.token", "meter.url")),
     };
     let meter = meter(settings, url, token);
-    Ok(Some(Vendor { meter, allow_loopback: settings.webhooks.allow_loopback, sandbox: None }))
+    let smtp = smtp(settings, None);
+    Ok(Some(Vendor { meter, smtp, allow_loopback: settings.webhooks.allow_loopback, sandbox: None }))
 }
 
 fn half(set: &str, missing: &str) -> CliError {
@@ -121,6 +126,20 @@ fn half(set: &str, missing: &str) -> CliError {
 
 fn meter(settings: &Settings, base_url: String, token: String) -> MeterSettings {
     MeterSettings { base_url, token, timeout: Duration::from_millis(settings.meter.timeout_ms) }
+}
+
+/// The configured mail server, else this one.
+fn smtp(settings: &Settings, otherwise: Option<String>) -> Option<SmtpSettings> {
+    let smtp = &settings.smtp;
+    let (username, password) = match smtp.url {
+        Some(_) => {
+            (smtp.username.clone(), smtp.password.as_ref().map(|password| password.expose().to_owned()))
+        }
+        None => (None, None),
+    };
+    let (from, timeout) = (smtp.from.clone(), Duration::from_millis(smtp.timeout_ms));
+    let url = smtp.url.clone().or(otherwise)?;
+    Some(SmtpSettings { url, username, password, from, timeout })
 }
 
 #[cfg(test)]
@@ -140,6 +159,17 @@ mod tests {
         let message = Vendor::for_up(&named, false).await.unwrap_err().to_string();
         assert!(message.contains("--sandbox") && message.contains("MILLPOND_METER__TOKEN"), "{message}");
         assert!(Vendor::for_up(&named, true).await.unwrap().allow_loopback);
+    }
+
+    #[tokio::test]
+    async fn mail_goes_to_the_sandbox_only_beside_its_other_fakes() {
+        let sandbox = Vendor::sandbox(&settings(&[]), &[free_port()]).await.unwrap();
+        assert!(sandbox.smtp.unwrap().url.starts_with("smtp+plain://127.0.0.1:"));
+        let set = settings(&[("smtp.url", "smtps://mail.example"), ("smtp.password", "secret")]);
+        let vendor = Vendor::sandbox(&set, &[free_port()]).await.unwrap();
+        let smtp = vendor.smtp.unwrap();
+        assert_eq!((smtp.url.as_str(), smtp.password.as_deref()), ("smtps://mail.example", Some("secret")));
+        assert!(Vendor::none(&settings(&[])).smtp.is_none());
     }
 
     #[tokio::test]

@@ -1,4 +1,7 @@
-//! Pausing, resuming and draining queues and kinds. The next claim sees it: every claim asks.
+//! Pausing, resuming and draining queues and kinds: the next claim sees it, since every claim asks. And how many jobs of a
+//! queue each worker process runs at once.
+
+use std::num::NonZeroU16;
 
 use db::{Connection, Pool};
 
@@ -98,4 +101,75 @@ pub async fn pauses(pool: &Pool) -> Result<Vec<Pause>, Error> {
         running: row.running,
     });
     Ok(pauses.collect())
+}
+
+/// An operator's bound of how many jobs of a queue each worker process runs at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueBound {
+    /// The queue's name.
+    pub queue: String,
+    /// Jobs at once; a process with fewer slots runs no more than it has.
+    pub concurrency_max: i32,
+    /// Who set it.
+    pub by: String,
+    /// Since when, by the database's clock.
+    pub since: chrono::DateTime<chrono::Utc>,
+}
+
+/// Bounds how many jobs of a queue each worker process runs at once, or frees it again. Workers see it within about a second;
+/// those that run more let them end. To have none run, [`pause`] the queue. Answers what was.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn set_queue_concurrency(
+    conn: &mut Connection,
+    queue: Queue,
+    concurrency_max: Option<NonZeroU16>,
+    by: &str,
+) -> Result<Option<i32>, Error> {
+    let max = concurrency_max.map(|max| i32::from(max.get()));
+    let before = sqlx::query_scalar!(
+        "select concurrency_max from job_queue_bounds where queue = $1 for update",
+        queue.as_str()
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    match max {
+        Some(max) => {
+            sqlx::query!(
+                "insert into job_queue_bounds (queue, concurrency_max, set_by) values ($1, $2, $3)
+                 on conflict (queue) do update
+                 set concurrency_max = excluded.concurrency_max, set_by = excluded.set_by, set_at = now()",
+                queue.as_str(),
+                max,
+                by,
+            )
+            .execute(conn)
+            .await?;
+        }
+        None => {
+            sqlx::query!("delete from job_queue_bounds where queue = $1", queue.as_str())
+                .execute(conn)
+                .await?;
+        }
+    }
+    Ok(before)
+}
+
+/// Every queue whose workers are bounded.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn queue_bounds(conn: &mut Connection) -> Result<Vec<QueueBound>, Error> {
+    let rows =
+        sqlx::query!("select queue, concurrency_max, set_by, set_at from job_queue_bounds order by queue")
+            .fetch_all(conn)
+            .await?;
+    let bounds = rows.into_iter().map(|row| QueueBound {
+        queue: row.queue,
+        concurrency_max: row.concurrency_max,
+        by: row.set_by,
+        since: row.set_at,
+    });
+    Ok(bounds.collect())
 }

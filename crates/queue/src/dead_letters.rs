@@ -7,6 +7,8 @@
 mod redriving;
 mod signature;
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use chrono::{DateTime, Utc};
 use db::Connection;
 use kernel::ids::{JobId, TenantId};
@@ -14,8 +16,8 @@ use uuid::Uuid;
 
 pub use redriving::{Redrive, RedriveChunk, RedriveRate, RedrivenJob};
 
-use crate::{Error, Failure};
-use signature::signature;
+use crate::{Error, Failure, FoundJob, JobSearch, JobState, Order, search};
+pub(crate) use signature::{signature, words_of};
 
 /// Dead jobs looked at for the groups; the newest of them.
 const COUNTED_MAX: i64 = 50_000;
@@ -33,12 +35,31 @@ pub struct DeadFilter {
     pub queue: Option<String>,
     /// Whose error has this code.
     pub code: Option<String>,
+    /// Whose error has this signature: [`DeadGroup::message`].
+    pub signature: Option<String>,
     /// Failed at or after.
     pub finished_from: Option<DateTime<Utc>>,
     /// Failed before.
     pub finished_before: Option<DateTime<Utc>>,
     /// These.
     pub ids: Vec<JobId>,
+}
+
+impl From<&DeadFilter> for JobSearch {
+    fn from(filter: &DeadFilter) -> Self {
+        Self {
+            states: vec![JobState::Failed],
+            tenant: filter.tenant,
+            kinds: filter.kinds.clone(),
+            queues: filter.queue.iter().cloned().collect(),
+            code: filter.code.clone(),
+            signature: filter.signature.clone(),
+            finished_from: filter.finished_from,
+            finished_before: filter.finished_before,
+            ids: filter.ids.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 impl DeadFilter {
@@ -119,18 +140,23 @@ pub async fn dead_letters(
         filter.finished_before,
         &filter.uuids(),
         COUNTED_MAX + 1,
+        filter.signature.as_deref().map(words_of),
     )
     .fetch_all(conn)
     .await?;
-    let mut groups: Vec<DeadGroup> = Vec::new();
+    let mut groups: HashMap<(String, String, String), DeadGroup> = HashMap::new();
     let mut counted = 0;
     for row in rows {
+        let message = signature(&row.message);
+        if filter.signature.as_ref().is_some_and(|wanted| *wanted != message) {
+            continue;
+        }
         let jobs = u64::try_from(row.jobs).unwrap_or_default();
         counted += jobs;
         let group = DeadGroup {
             kind: row.kind,
             code: row.code,
-            message: signature(&row.message),
+            message,
             jobs,
             first_at: row.first_at,
             last_at: row.last_at,
@@ -138,6 +164,7 @@ pub async fn dead_letters(
         };
         merge(&mut groups, group);
     }
+    let mut groups: Vec<DeadGroup> = groups.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse((group.jobs, group.last_at)));
     groups.truncate(limit);
     let is_capped = counted > COUNTED_MAX.unsigned_abs();
@@ -153,41 +180,45 @@ pub async fn dead_jobs(
     filter: &DeadFilter,
     limit: i64,
 ) -> Result<Vec<DeadJob>, Error> {
-    let rows = sqlx::query_file!(
-        "src/dead_letters/jobs.sql",
-        filter.tenant.map(TenantId::uuid),
-        &filter.kinds,
-        filter.queue,
-        filter.code,
-        filter.finished_from,
-        filter.finished_before,
-        &filter.uuids(),
-        limit,
-    )
-    .fetch_all(conn)
-    .await?;
-    let jobs = rows.into_iter().map(|row| DeadJob {
-        id: JobId::from_uuid(row.id),
-        tenant: TenantId::from_uuid(row.tenant_id),
-        kind: row.kind,
-        queue: row.queue,
-        attempts: row.attempt,
-        taken_back: row.taken_back,
-        failure: row.error.and_then(|error| serde_json::from_value(error).ok()),
-        created_at: row.created_at,
-        finished_at: row.finished_at,
-    });
-    Ok(jobs.collect())
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let mut jobs = Vec::new();
+    let mut after = None;
+    while jobs.len() < limit {
+        let found = search(conn, &filter.into(), Order::Newest, after.as_ref(), limit - jobs.len()).await?;
+        jobs.extend(found.jobs.into_iter().filter_map(DeadJob::of));
+        after = found.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(jobs)
+}
+
+impl DeadJob {
+    fn of(job: FoundJob) -> Option<Self> {
+        Some(Self {
+            finished_at: job.finished_at?,
+            id: job.id,
+            tenant: job.tenant,
+            kind: job.kind,
+            queue: job.queue,
+            attempts: job.attempts,
+            taken_back: job.taken_back,
+            failure: job.failure,
+            created_at: job.created_at,
+        })
+    }
 }
 
 /// Adds what the database counted under one message to the group of messages like it. Groups come newest first.
-fn merge(groups: &mut Vec<DeadGroup>, one: DeadGroup) {
-    let alike = groups
-        .iter_mut()
-        .find(|group| group.kind == one.kind && group.code == one.code && group.message == one.message);
-    let Some(group) = alike else {
-        groups.push(one);
-        return;
+fn merge(groups: &mut HashMap<(String, String, String), DeadGroup>, one: DeadGroup) {
+    let alike = (one.kind.clone(), one.code.clone(), one.message.clone());
+    let group = match groups.entry(alike) {
+        Entry::Occupied(group) => group.into_mut(),
+        Entry::Vacant(place) => {
+            place.insert(one);
+            return;
+        }
     };
     group.jobs += one.jobs;
     group.first_at = group.first_at.min(one.first_at);

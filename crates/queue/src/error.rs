@@ -34,6 +34,9 @@ pub enum Error {
     /// Sealed arguments could not be opened.
     #[error("sealed arguments could not be opened")]
     Sealing(#[from] kernel::sealing::SealError),
+    /// A search that cannot be made.
+    #[error(transparent)]
+    Search(#[from] crate::SearchFault),
     /// A unique key changed hands more often than we were willing to look.
     #[error("the unique key {key:?} of {kind} stayed contended")]
     KeyContended {

@@ -26,6 +26,7 @@ mod lease;
 pub mod limits;
 mod maintenance;
 mod new_job;
+pub mod ops;
 mod outcome;
 mod plans;
 mod process;
@@ -34,6 +35,7 @@ mod read;
 mod redrive;
 mod retention;
 mod row_id;
+mod search;
 mod settle;
 mod standing;
 mod survey;
@@ -49,7 +51,9 @@ pub use batches::{
     enqueue_batch, prune_batches, recount_batches, resume_cancels,
 };
 pub use cancel::{Cancelled, cancel};
-pub use controls::{Pause, Scope, pause, pauses, resume, running};
+pub use controls::{
+    Pause, QueueBound, Scope, pause, pauses, queue_bounds, resume, running, set_queue_concurrency,
+};
 pub use dead_letters::{
     DeadFilter, DeadGroup, DeadJob, DeadLetters, Redrive, RedriveChunk, RedriveRate, RedrivenJob, dead_jobs,
     dead_letters,
@@ -76,6 +80,10 @@ pub use read::{AttemptError, JobRecord, JobStatus, ListFilter, find, get, list, 
 pub use redrive::{Redriven, redrive};
 pub use retention::{PartitionsDropped, Pruned, drop_partitions, make_partitions, prune, remove_keys};
 pub use row_id::RowId;
+pub use search::{
+    ArgIs, COUNTED_EXACTLY_MAX, Count, Found, FoundJob, IDS_MAX, JobSearch, JobState, LOOKED_MAX, Order,
+    PAGE_MAX, SearchCursor, SearchFault, SortedBy, UnknownState, count, search,
+};
 pub use settle::{Acknowledgement, SettledBatch, Settlement, claim, settle};
 pub use survey::{QueueSurvey, Survey, Surveyor};
 pub use tenants::{TenantShare, set_tenant, tenant_share};

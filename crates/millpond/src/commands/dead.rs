@@ -139,6 +139,7 @@ impl FilterArgs {
             finished_from: self.since,
             finished_before: self.before,
             ids: self.job.clone(),
+            ..DeadFilter::default()
         })
     }
 }

@@ -16,6 +16,7 @@ from (
       and finished_at >= coalesce($5::timestamptz, '-infinity')
       and finished_at < coalesce($6::timestamptz, 'infinity')
       and (cardinality($7::uuid[]) = 0 or id = any($7))
+      and ($9::text is null or starts_with(coalesce(error ->> 'message', ''), $9))
     order by finished_at desc
     limit $8
 ) as dead

@@ -5,10 +5,14 @@ const WORD_MAX: usize = 16;
 /// Characters of a signature.
 const SIGNATURE_MAX: usize = 160;
 
+/// Characters of a message that are looked at.
+const MESSAGE_MAX: usize = 500;
+
 /// A message with what differs from job to job left out: `#` stands for numbers and ids, `"…"` for what was quoted.
-pub(super) fn signature(message: &str) -> String {
-    let mut text = String::with_capacity(message.len());
-    let mut rest = message;
+pub(crate) fn signature(message: &str) -> String {
+    let end = message.char_indices().nth(MESSAGE_MAX).map_or(message.len(), |(end, _)| end);
+    let mut text = String::with_capacity(end);
+    let mut rest = &message[..end];
     while let Some(first) = rest.chars().next() {
         if first == '"'
             && let Some((_, after)) = rest[1..].split_once('"')
@@ -27,6 +31,11 @@ pub(super) fn signature(message: &str) -> String {
         rest = &rest[end..];
     }
     text.chars().take(SIGNATURE_MAX).collect()
+}
+
+/// What all messages of a signature begin with: what stands before the first thing that was left out.
+pub(crate) fn words_of(signature: &str) -> &str {
+    signature.split(['#', '"']).next().unwrap_or_default()
 }
 
 fn is_of_word(letter: char) -> bool {
@@ -72,6 +81,17 @@ mod tests {
         ] {
             assert_eq!(signature(message), expected);
         }
+    }
+
+    #[test]
+    fn messages_begin_with_the_words_of_their_signature() {
+        for message in
+            ["the receiver answered 503", "job_01h2xcejqtf2nbrexx3vqjhp41 is gone", "abc12 \"x\"", "# \" #"]
+        {
+            let signature = signature(message);
+            assert!(message.starts_with(words_of(&signature)), "{message}");
+        }
+        assert_eq!(words_of("the receiver answered #"), "the receiver answered ");
     }
 
     #[test]

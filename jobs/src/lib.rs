@@ -12,6 +12,7 @@ pub mod job;
 pub mod limits;
 pub mod maintenance;
 pub mod partners;
+pub mod people;
 pub mod profiles;
 pub mod queues;
 mod registry;

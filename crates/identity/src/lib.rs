@@ -1,1 +1,33 @@
-//! People: accounts, passwords, sessions, roles.
+//! People who sign in: accounts, passwords, sessions, roles, and what keeps guessers out.
+//!
+//! Guarantees: passwords are stored as argon2id hashes, secrets of sessions and permits as SHA-256 of 256 random bits,
+//! addresses sealed and found by keyed digests; a session that was ended or whose person was disabled works nowhere from
+//! the next request on; wrong, unknown and disabled accounts are one and the same failure that takes the same time;
+//! tries are counted before the password is looked at, alike for accounts that exist and that do not.
+
+mod error;
+mod guard;
+mod password;
+mod people;
+mod permits;
+mod role;
+mod secret;
+mod sessions;
+
+pub use error::{FieldFault, IdentityError};
+pub use guard::{
+    ACCOUNT_FAILURES_MAX, ADDRESS_FAILURES_MAX, Guarded, LOCK, Tries, WINDOW, forget_old_tries, give_back,
+    try_sign_in,
+};
+pub use password::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Password, PasswordHash, Passwords};
+pub use people::{
+    Email, Found, NewPerson, Person, create, disable, enable, find, find_by_email, find_by_oidc, link_oidc, list,
+    set_password, set_role,
+};
+pub use permits::{PERMIT_LIFE, Permit, issue_permit, redeem_permit};
+pub use role::{Role, UnknownRole};
+pub use secret::{Secret, SecretKind};
+pub use sessions::{
+    OpenedSession, Session, SessionKind, SessionRecord, authenticate, end_session, end_sessions, open_session,
+    prune, sessions_of,
+};

@@ -1,0 +1,384 @@
+//! Accounts of people.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use db::Connection;
+use kernel::{
+    ids::UserId,
+    sealing::{Keyring, SealContext},
+};
+use uuid::Uuid;
+
+use crate::{
+    PasswordHash, Role,
+    error::{FieldFault, IdentityError},
+};
+
+/// RFC 5321, 4.5.3.1: a path has at most 256 octets, brackets included.
+const EMAIL_BYTES_MAX: usize = 254;
+const LOCAL_BYTES_MAX: usize = 64;
+const PURPOSE: &str = "identity.email";
+
+/// An e-mail address in the form in which it is compared: trimmed and lower case. Kept out of logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Email(String);
+
+impl Email {
+    /// Reads one. Whether anybody reads mail there, only a mail can tell.
+    ///
+    /// # Errors
+    /// When it cannot be an address.
+    pub fn parse(text: &str) -> Result<Self, FieldFault> {
+        let text = text.trim().to_lowercase();
+        let fits = text.len() <= EMAIL_BYTES_MAX
+            && !text.contains(|letter: char| {
+                letter.is_whitespace() || letter.is_control() || "<>()[],;:\\\"".contains(letter)
+            })
+            && text.rsplit_once('@').is_some_and(|(local, domain)| {
+                (1..=LOCAL_BYTES_MAX).contains(&local.len()) && !local.contains('@') && is_domain(domain)
+            });
+        let fault = || FieldFault { field: "email", message: "must be an e-mail address".to_owned() };
+        if fits { Ok(Self(text)) } else { Err(fault()) }
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands behind the `@`.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
+}
+
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.split('.').all(is_label)
+}
+
+impl fmt::Debug for Email {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Email(…)")
+    }
+}
+
+/// A person who may sign in.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// Their id.
+    pub id: UserId,
+    /// Their address.
+    pub email: Email,
+    /// What they may do.
+    pub role: Role,
+    /// Whether they have chosen a password.
+    pub has_password: bool,
+    /// Whether single sign-on vouches for them.
+    pub has_oidc: bool,
+    /// Since when.
+    pub created_at: DateTime<Utc>,
+    /// Since when they may not sign in.
+    pub disabled_at: Option<DateTime<Utc>>,
+    /// When they signed in last.
+    pub signed_in_at: Option<DateTime<Utc>>,
+}
+
+/// A person with what their password is compared with.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Who.
+    pub person: Person,
+    /// Their password's hash.
+    pub password: Option<PasswordHash>,
+}
+
+/// A person to be let in.
+#[derive(Debug, Clone)]
+pub struct NewPerson {
+    /// Their address.
+    pub email: Email,
+    /// What they may do.
+    pub role: Role,
+    /// Their password, if they have one from the start.
+    pub password: Option<PasswordHash>,
+}
+
+/// Makes an account.
+///
+/// # Errors
+/// [`IdentityError::EmailTaken`] leaves the transaction usable.
+pub async fn create(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    new: NewPerson,
+) -> Result<Person, IdentityError> {
+    let id = UserId::new();
+    let email = keyring.seal(new.email.as_str().as_bytes(), &sealed_in(id.uuid()));
+    let created_at = sqlx::query_scalar!(
+        "insert into people (id, email_tag, email, role, password_hash)
+         select $1, $2, $3, $4, $5
+         where not exists (select from people where email_tag = any($6))
+         on conflict on constraint people_email_key do nothing
+         returning created_at",
+        id.uuid(),
+        keyring.tag(PURPOSE, new.email.as_str().as_bytes()),
+        email,
+        new.role.as_str(),
+        new.password.as_ref().map(PasswordHash::as_str),
+        // Made before a rotation of keys, an address has another digest.
+        &keyring.tags(PURPOSE, new.email.as_str().as_bytes()),
+    )
+    .fetch_optional(conn)
+    .await?
+    .ok_or(IdentityError::EmailTaken)?;
+    Ok(Person {
+        id,
+        email: new.email,
+        role: new.role,
+        has_password: new.password.is_some(),
+        has_oidc: false,
+        created_at,
+        disabled_at: None,
+        signed_in_at: None,
+    })
+}
+
+struct Row {
+    id: Uuid,
+    email: Vec<u8>,
+    role: String,
+    password_hash: Option<String>,
+    has_oidc: bool,
+    created_at: DateTime<Utc>,
+    disabled_at: Option<DateTime<Utc>>,
+    signed_in_at: Option<DateTime<Utc>>,
+}
+
+impl Row {
+    fn open(self, keyring: &Keyring) -> Result<Found, IdentityError> {
+        let email = keyring.open(&self.email, &sealed_in(self.id))?;
+        let email = String::from_utf8(email).map_err(|_| IdentityError::Damaged("an address is not text"))?;
+        let role = self.role.parse().map_err(|_| IdentityError::Damaged("unknown role"))?;
+        let person = Person {
+            id: UserId::from_uuid(self.id),
+            email: Email(email),
+            role,
+            has_password: self.password_hash.is_some(),
+            has_oidc: self.has_oidc,
+            created_at: self.created_at,
+            disabled_at: self.disabled_at,
+            signed_in_at: self.signed_in_at,
+        };
+        Ok(Found { person, password: self.password_hash.map(PasswordHash::stored) })
+    }
+}
+
+/// One person, locked for a change in the caller's transaction.
+///
+/// # Errors
+/// [`IdentityError`].
+pub async fn find(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    id: UserId,
+) -> Result<Option<Found>, IdentityError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select id, email, role, password_hash, oidc_issuer is not null as "has_oidc!", created_at, disabled_at,
+               signed_in_at
+           from people where id = $1 for no key update"#,
+        id.uuid()
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| row.open(keyring)).transpose()
+}
+
+/// The person with an address.
+///
+/// # Errors
+/// [`IdentityError`].
+pub async fn find_by_email(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    email: &Email,
+) -> Result<Option<Found>, IdentityError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select id, email, role, password_hash, oidc_issuer is not null as "has_oidc!", created_at, disabled_at,
+               signed_in_at
+           from people where email_tag = any($1) limit 1"#,
+        &keyring.tags(PURPOSE, email.as_str().as_bytes()),
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| row.open(keyring)).transpose()
+}
+
+/// The person for whom a provider of single sign-on vouches under this subject.
+///
+/// # Errors
+/// [`IdentityError`].
+pub async fn find_by_oidc(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<Person>, IdentityError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select id, email, role, password_hash, oidc_issuer is not null as "has_oidc!", created_at, disabled_at,
+               signed_in_at
+           from people where oidc_issuer = $1 and oidc_subject = $2"#,
+        issuer,
+        subject,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| row.open(keyring)).transpose()?.map(|found| found.person))
+}
+
+/// People in the order in which they were made, at most `rows_max`, after the one `after`.
+///
+/// # Errors
+/// [`IdentityError`].
+pub async fn list(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    after: Option<UserId>,
+    role: Option<Role>,
+    rows_max: i64,
+) -> Result<Vec<Person>, IdentityError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select id, email, role, password_hash, oidc_issuer is not null as "has_oidc!", created_at, disabled_at,
+               signed_in_at
+           from people
+           where ($1::uuid is null or id > $1) and ($2::text is null or role = $2)
+           order by id
+           limit $3"#,
+        after.map(UserId::uuid),
+        role.map(Role::as_str),
+        rows_max,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(|row| Ok(row.open(keyring)?.person)).collect()
+}
+
+/// Gives a person another role.
+///
+/// # Errors
+/// [`IdentityError::LastAdmin`], [`IdentityError::NotFound`].
+pub async fn set_role(conn: &mut Connection, id: UserId, role: Role) -> Result<(), IdentityError> {
+    if role != Role::Admin {
+        leave_an_admin(conn, id).await?;
+    }
+    let changed = sqlx::query!("update people set role = $2 where id = $1", id.uuid(), role.as_str())
+        .execute(conn)
+        .await?;
+    found(changed.rows_affected())
+}
+
+/// Lets a person in no more. End their sessions in the same transaction.
+///
+/// # Errors
+/// [`IdentityError::LastAdmin`], [`IdentityError::NotFound`].
+pub async fn disable(conn: &mut Connection, id: UserId) -> Result<(), IdentityError> {
+    leave_an_admin(conn, id).await?;
+    let changed =
+        sqlx::query!("update people set disabled_at = coalesce(disabled_at, now()) where id = $1", id.uuid())
+            .execute(conn)
+            .await?;
+    found(changed.rows_affected())
+}
+
+/// Lets a person in again.
+///
+/// # Errors
+/// [`IdentityError::NotFound`].
+pub async fn enable(conn: &mut Connection, id: UserId) -> Result<(), IdentityError> {
+    let changed = sqlx::query!("update people set disabled_at = null where id = $1", id.uuid())
+        .execute(conn)
+        .await?;
+    found(changed.rows_affected())
+}
+
+/// Stores another password. End the person's sessions in the same transaction.
+///
+/// # Errors
+/// [`IdentityError::NotFound`].
+pub async fn set_password(
+    conn: &mut Connection,
+    id: UserId,
+    password: &PasswordHash,
+) -> Result<(), IdentityError> {
+    let changed =
+        sqlx::query!("update people set password_hash = $2 where id = $1", id.uuid(), password.as_str())
+            .execute(conn)
+            .await?;
+    found(changed.rows_affected())
+}
+
+/// Remembers who vouches for a person.
+///
+/// # Errors
+/// [`IdentityError::NotFound`] also when somebody else vouches for them, or the subject is another person's.
+pub async fn link_oidc(
+    conn: &mut Connection,
+    id: UserId,
+    issuer: &str,
+    subject: &str,
+) -> Result<(), IdentityError> {
+    let changed = sqlx::query!(
+        "update people p set oidc_issuer = $2, oidc_subject = $3
+         where id = $1 and oidc_issuer is null
+           and not exists (select from people o where o.oidc_issuer = $2 and o.oidc_subject = $3)",
+        id.uuid(),
+        issuer,
+        subject
+    )
+    .execute(conn)
+    .await?;
+    found(changed.rows_affected())
+}
+
+/// Fails when this person is the only admin who may sign in. Two who remove each other wait for one another here.
+async fn leave_an_admin(conn: &mut Connection, id: UserId) -> Result<(), IdentityError> {
+    let admins = sqlx::query_scalar!(
+        "select id from people where role = 'admin' and disabled_at is null order by id for no key update"
+    )
+    .fetch_all(conn)
+    .await?;
+    if admins == [id.uuid()] { Err(IdentityError::LastAdmin) } else { Ok(()) }
+}
+
+fn found(rows: u64) -> Result<(), IdentityError> {
+    if rows == 0 { Err(IdentityError::NotFound) } else { Ok(()) }
+}
+
+fn sealed_in(row: Uuid) -> SealContext {
+    SealContext { table: "people", column: "email", owner: Uuid::nil(), row }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_compared_in_one_form() {
+        assert_eq!(Email::parse(" Anna@Example.COM ").unwrap().as_str(), "anna@example.com");
+        assert_eq!(Email::parse("anna@example.com").unwrap().domain(), "example.com");
+        for wrong in ["", "anna", "@example.com", "anna@", "a b@c.de", "a@b@c.de", "a@b..de", "a@-b.de", "a<b@c.de"] {
+            assert!(Email::parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(Email::parse(&format!("{}@example.com", "a".repeat(65))).is_err());
+        assert_eq!(format!("{:?}", Email::parse("anna@example.com").unwrap()), "Email(…)");
+    }
+}

@@ -1,0 +1,9 @@
+//! People who sign in: what they and those who let them in can do.
+
+mod actions;
+mod sign_in;
+
+pub use actions::{
+    Changed, PeopleError, PersonChange, change, change_password, create, end_session, list, sign_out,
+};
+pub use sign_in::{Attempt, SignInError, SignedIn, open, sign_in};

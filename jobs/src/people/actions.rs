@@ -1,0 +1,189 @@
+//! Letting people in, changing what they may, and ending their sessions.
+
+use ::identity::{
+    IdentityError, NewPerson, Password, PasswordHash, Passwords, Person, Role, Session, disable, enable,
+    end_sessions, find, set_password, set_role,
+};
+use audit::{AuditError, digest};
+use db::{Connection, Pool};
+use kernel::ids::{SessionId, TenantId, UserId};
+use serde_json::{Value, json};
+
+use crate::{Deed, Door};
+
+/// Why nothing was done. The caller's transaction can only be rolled back, unless an address was taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleError {
+    /// Of the accounts themselves.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The audit log could not be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The present password is another.
+    #[error("the present password is wrong")]
+    WrongPassword,
+    /// No such session of this person.
+    #[error("no such session")]
+    NoSession,
+}
+
+impl From<sqlx::Error> for PeopleError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Identity(error.into())
+    }
+}
+
+/// Makes an account.
+///
+/// # Errors
+/// [`PeopleError`].
+pub async fn create(
+    conn: &mut Connection,
+    door: &Door<'_>,
+    new: NewPerson,
+) -> Result<Person, PeopleError> {
+    let person = ::identity::create(conn, door.keyring, new).await?;
+    let after = json!({
+        "email": digest(door.keyring, person.email.as_str()),
+        "role": person.role.as_str(),
+        "hasPassword": person.has_password,
+    });
+    record(conn, door, "users.create", person.id, None, Some(after)).await?;
+    Ok(person)
+}
+
+/// Everybody, in the order in which they were made.
+///
+/// # Errors
+/// [`PeopleError`].
+pub async fn list(
+    conn: &mut Connection,
+    door: &Door<'_>,
+    after: Option<UserId>,
+    role: Option<Role>,
+    rows_max: i64,
+) -> Result<Vec<Person>, PeopleError> {
+    Ok(::identity::list(conn, door.keyring, after, role, rows_max).await?)
+}
+
+/// What is to be different about a person; empty fields stay.
+#[derive(Debug, Clone, Default)]
+pub struct PersonChange {
+    /// Another role.
+    pub role: Option<Role>,
+    /// Whether they may sign in.
+    pub enabled: Option<bool>,
+    /// Another password; ends their sessions.
+    pub password: Option<PasswordHash>,
+}
+
+/// A person after a change.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// Who.
+    pub person: Person,
+    /// Sessions that ended with it.
+    pub sessions_ended: u64,
+}
+
+/// Changes a person. Whoever is disabled or gets a password from somebody else is signed out everywhere.
+///
+/// # Errors
+/// [`PeopleError`].
+pub async fn change(
+    conn: &mut Connection,
+    door: &Door<'_>,
+    id: UserId,
+    change: PersonChange,
+) -> Result<Changed, PeopleError> {
+    let was = find(conn, door.keyring, id).await?.ok_or(IdentityError::NotFound)?.person;
+    if let Some(role) = change.role {
+        set_role(conn, id, role).await?;
+    }
+    match change.enabled {
+        Some(true) => enable(conn, id).await?,
+        Some(false) => disable(conn, id).await?,
+        None => {}
+    }
+    if let Some(password) = &change.password {
+        set_password(conn, id, password).await?;
+    }
+    let signs_out = change.enabled == Some(false) || change.password.is_some();
+    let sessions_ended = if signs_out { end_sessions(conn, id, None).await? } else { 0 };
+    let person = find(conn, door.keyring, id).await?.ok_or(IdentityError::NotFound)?.person;
+    let mut after = standing(&person);
+    after["passwordChanged"] = change.password.is_some().into();
+    after["sessionsEnded"] = sessions_ended.into();
+    record(conn, door, "users.change", id, Some(standing(&was)), Some(after)).await?;
+    Ok(Changed { person, sessions_ended })
+}
+
+fn standing(person: &Person) -> Value {
+    json!({ "role": person.role.as_str(), "enabled": person.disabled_at.is_none() })
+}
+
+/// Changes a person's own password, which ends their other sessions. The present one is looked at outside any
+/// transaction.
+///
+/// # Errors
+/// [`PeopleError::WrongPassword`].
+pub async fn change_password(
+    pool: &Pool,
+    door: &Door<'_>,
+    passwords: &Passwords,
+    session: &Session,
+    present: Password,
+    chosen: Password,
+) -> Result<u64, PeopleError> {
+    let mut conn = pool.acquire().await?;
+    let found = find(&mut conn, door.keyring, session.person).await?.ok_or(IdentityError::NotFound)?;
+    drop(conn);
+    if !passwords.verify(present, found.password).await? {
+        return Err(PeopleError::WrongPassword);
+    }
+    let hash = passwords.hash(chosen).await?;
+    let mut tx = db::begin(pool).await?;
+    set_password(&mut tx, session.person, &hash).await?;
+    let ended = end_sessions(&mut tx, session.person, Some(session.id)).await?;
+    let after = json!({ "sessionsEnded": ended });
+    record(&mut tx, door, "users.change_password", session.person, None, Some(after)).await?;
+    tx.commit().await?;
+    Ok(ended)
+}
+
+/// Ends the session that asks.
+///
+/// # Errors
+/// [`PeopleError::NoSession`] when it has ended meanwhile.
+pub async fn sign_out(conn: &mut Connection, door: &Door<'_>, session: &Session) -> Result<(), PeopleError> {
+    end_session(conn, door, session.person, session.id).await
+}
+
+/// Ends one session of a person.
+///
+/// # Errors
+/// [`PeopleError::NoSession`].
+pub async fn end_session(
+    conn: &mut Connection,
+    door: &Door<'_>,
+    person: UserId,
+    session: SessionId,
+) -> Result<(), PeopleError> {
+    if !::identity::end_session(conn, person, session).await? {
+        return Err(PeopleError::NoSession);
+    }
+    record(conn, door, "sessions.end", person, Some(json!({ "session": session })), None).await
+}
+
+async fn record(
+    conn: &mut Connection,
+    door: &Door<'_>,
+    action: &str,
+    person: UserId,
+    before: Option<Value>,
+    after: Option<Value>,
+) -> Result<(), PeopleError> {
+    let deed = Deed { before, after };
+    Ok(door.record(conn, action, &person.to_string(), TenantId::SYSTEM, deed).await?)
+}

@@ -17,6 +17,9 @@ use crate::middleware::context::RequestContext;
 /// More faults than this are not listed: nobody reads them, and a hostile body could ask for a megabyte of them.
 const FAULTS_LISTED_MAX: usize = 100;
 
+/// What PostgreSQL says when a statement reached its time limit.
+const QUERY_CANCELED: &str = "57014";
+
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
 pub struct Fault {
@@ -44,6 +47,12 @@ pub enum ApiError {
     /// 401: credentials are missing or wrong. Which of them is not told (G-65).
     #[error("a valid X-Partner-ID and X-API-Key are required")]
     Unauthorized,
+    /// 401: nobody is signed in, or the session has ended.
+    #[error("sign in first: a session cookie or `Authorization: Bearer` is required")]
+    NotSignedIn,
+    /// 401: the address or the password is wrong; which of them is not told.
+    #[error("the e-mail address or the password is wrong")]
+    WrongPassword,
     /// 403: the caller is known and may not.
     #[error("{message}")]
     Forbidden {
@@ -90,6 +99,9 @@ pub enum ApiError {
     /// 503: too much to do right now; the request was not carried out.
     #[error("the service is busy, try again shortly")]
     Overloaded,
+    /// 503: the answer would have taken longer than a read may.
+    #[error("the answer took too long: narrow the filter, or try again when there is less to do")]
+    TooSlow,
     /// 503: what the process needs cannot be reached, or it is about to stop.
     #[error("{0}")]
     NotReady(&'static str),
@@ -115,7 +127,7 @@ impl ApiError {
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::NotSignedIn | Self::WrongPassword => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
@@ -126,7 +138,7 @@ impl ApiError {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded | Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::TooSlow | Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) | Self::Panicked(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -134,7 +146,7 @@ impl ApiError {
     /// The code programs look at (S0 appendix A and product.md).
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unauthorized => "UNAUTHORIZED",
+            Self::Unauthorized | Self::NotSignedIn | Self::WrongPassword => "UNAUTHORIZED",
             Self::Forbidden { .. } => "FORBIDDEN",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::NotFound(_) => "NOT_FOUND",
@@ -145,7 +157,7 @@ impl ApiError {
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::RequestTimeout => "REQUEST_TIMEOUT",
-            Self::Overloaded | Self::NotReady(_) => "OVERLOADED",
+            Self::Overloaded | Self::TooSlow | Self::NotReady(_) => "OVERLOADED",
             Self::Internal(_) | Self::Panicked(_) => "INTERNAL_ERROR",
         }
     }
@@ -161,7 +173,7 @@ impl ApiError {
     fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::RateLimited { retry_after_s, .. } => Some(*retry_after_s),
-            Self::Overloaded => Some(1),
+            Self::Overloaded | Self::TooSlow => Some(1),
             _ => None,
         }
     }
@@ -182,6 +194,7 @@ impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolTimedOut => Self::Overloaded,
+            sqlx::Error::Database(error) if error.code().as_deref() == Some(QUERY_CANCELED) => Self::TooSlow,
             other => Self::internal(other),
         }
     }
@@ -205,6 +218,57 @@ impl From<partners::PartnerError> for ApiError {
     }
 }
 
+impl From<audit::AuditError> for ApiError {
+    fn from(error: audit::AuditError) -> Self {
+        match error {
+            audit::AuditError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<identity::IdentityError> for ApiError {
+    fn from(error: identity::IdentityError) -> Self {
+        use identity::IdentityError;
+        match error {
+            IdentityError::Invalid(faults) => Self::Validation(
+                faults.into_iter().map(|fault| Fault::new(fault.field, "INVALID", fault.message)).collect(),
+            ),
+            IdentityError::EmailTaken | IdentityError::LastAdmin => Self::Conflict(error.to_string()),
+            IdentityError::NotFound => Self::NotFound("user"),
+            IdentityError::Busy => Self::Overloaded,
+            IdentityError::Database(error) => error.into(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<jobs::people::PeopleError> for ApiError {
+    fn from(error: jobs::people::PeopleError) -> Self {
+        use jobs::people::PeopleError;
+        match error {
+            PeopleError::Identity(error) => error.into(),
+            PeopleError::Audit(error) => error.into(),
+            PeopleError::WrongPassword => Self::invalid("current", "INVALID", "is not the present password"),
+            PeopleError::NoSession => Self::NotFound("session"),
+        }
+    }
+}
+
+impl From<jobs::people::SignInError> for ApiError {
+    fn from(error: jobs::people::SignInError) -> Self {
+        use jobs::people::SignInError;
+        match error {
+            SignInError::Wrong => Self::WrongPassword,
+            SignInError::Locked { for_at_most } => Self::RateLimited {
+                message: "too many failed attempts to sign in",
+                retry_after_s: crate::estimate::seconds(for_at_most),
+            },
+            SignInError::Identity(error) => error.into(),
+            SignInError::Audit(error) => error.into(),
+        }
+    }
+}
+
 impl From<jobs::profiles::RequestError> for ApiError {
     fn from(error: jobs::profiles::RequestError) -> Self {
         use jobs::profiles::RequestError;
@@ -212,14 +276,6 @@ impl From<jobs::profiles::RequestError> for ApiError {
             RequestError::Queue(error) => error.into(),
             RequestError::Webhooks(webhooks::WebhookError::Database(error)) => error.into(),
             RequestError::Audit(error) => error.into(),
-        }
-    }
-}
-
-impl From<audit::AuditError> for ApiError {
-    fn from(error: audit::AuditError) -> Self {
-        match error {
-            audit::AuditError::Database(error) => error.into(),
         }
     }
 }

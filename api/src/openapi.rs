@@ -8,10 +8,11 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 
 use crate::error::ErrorBody;
+use crate::extract::person::COOKIE;
 
 const HEAD: &str = "\
 Millpond accepts slow work as jobs: a request is answered at once with a job id, and the result is polled, waited for \
@@ -33,6 +34,8 @@ answer say how many are left, and a 429 says in `Retry-After` when to come back.
     tags(
         (name = "Profiles", description = "Creators' profiles, crawled on request"),
         (name = "Jobs", description = "Work in progress and its results"),
+        (name = "Session", description = "Signing in and out"),
+        (name = "Users", description = "Who may sign in"),
         (name = "Health", description = "Probes and metrics"),
     ),
     components(schemas(ErrorBody)),
@@ -50,6 +53,12 @@ pub(crate) fn head() -> OpenApi {
     components
         .add_security_scheme("partnerId", header("X-Partner-ID", "the partner's code, e.g. techcombank"));
     components.add_security_scheme("apiKey", header("X-API-Key", "one of the partner's API keys"));
+    let cookie = ApiKeyValue::with_description(
+        COOKIE,
+        "a browser's session; changes also need `Sec-Fetch-Site: same-origin` or a matching `Origin`",
+    );
+    components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
     api
 }
 
@@ -57,9 +66,23 @@ pub(crate) fn head() -> OpenApi {
 pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     for item in api.paths.paths.values_mut() {
         for operation in operations(item) {
-            let partner_only = operation.security.is_some();
+            let (partners, people) = (needs(operation, "partnerId"), needs(operation, "session"));
             add_error(operation, "500", "INTERNAL_ERROR: a fault of the server");
-            if partner_only {
+            if partners || people {
+                add_error(operation, "503", "OVERLOADED: nothing was done, try again shortly");
+            }
+            if people {
+                add_error(operation, "401", "UNAUTHORIZED: nobody is signed in, or the session has ended");
+                add_error(
+                    operation,
+                    "403",
+                    "FORBIDDEN: the role does not suffice, or another site asks; why, in `details`",
+                );
+                if operation.request_body.is_some() {
+                    add_body_errors(operation);
+                }
+            }
+            if partners {
                 add_error(operation, "401", "UNAUTHORIZED: credentials are missing or wrong");
                 add_error(
                     operation,
@@ -67,7 +90,6 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
                     "FORBIDDEN: the partner or its subscription may not; why, in `details`",
                 );
                 add_error(operation, "429", "RATE_LIMITED: see `Retry-After`");
-                add_error(operation, "503", "OVERLOADED: nothing was done, try again shortly");
                 add_rate(operation);
             }
             add_request_id(operation);
@@ -76,11 +98,24 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     api
 }
 
+fn add_body_errors(operation: &mut Operation) {
+    add_error(operation, "408", "REQUEST_TIMEOUT: the body did not arrive in time");
+    add_error(operation, "413", "PAYLOAD_TOO_LARGE: the body is too long");
+    add_error(operation, "415", "UNSUPPORTED_MEDIA_TYPE: the body is not JSON");
+}
+
+/// Whether an operation takes this kind of credentials.
+fn needs(operation: &Operation, scheme: &str) -> bool {
+    let names =
+        |requirement| serde_json::to_value(requirement).is_ok_and(|named| named.get(scheme).is_some());
+    operation.security.iter().flatten().any(names)
+}
+
 /// The part of the document that needs a partner's credentials, with only the schemas it uses.
 pub(crate) fn partner_subset(api: &OpenApi) -> OpenApi {
     let mut subset = api.clone();
     subset.info.title = "Millpond partner API".to_owned();
-    subset.paths.paths.retain(|_, item| operations(item).any(|operation| operation.security.is_some()));
+    subset.paths.paths.retain(|_, item| operations(item).any(|operation| needs(operation, "partnerId")));
     let used_tags: BTreeSet<String> = subset
         .paths
         .paths

@@ -16,7 +16,7 @@ use crate::middleware::{
     request_metrics::measure_request, security_headers::secure, shed::shed_load, time_limit::limit_time,
 };
 use crate::openapi;
-use crate::routes::{docs, health, jobs, profiles};
+use crate::routes::{docs, health, jobs, ops, profiles, session};
 use crate::state::ApiState;
 
 /// Smaller answers fit one packet anyway.
@@ -30,6 +30,22 @@ fn waiting_routes() -> OpenApiRouter<ApiState> {
 /// The rest of what partners may do.
 fn quick_routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(jobs::list::list)).routes(routes!(jobs::cancel::cancel))
+}
+
+/// Signing in and out, and one's own account.
+fn session_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(session::sign_in::sign_in, session::current::show, session::current::sign_out))
+        .routes(routes!(session::password::change))
+        .routes(routes!(session::sessions::list))
+        .routes(routes!(session::sessions::end))
+}
+
+/// What operators see and do.
+fn ops_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(ops::users::list, ops::users::create))
+        .routes(routes!(ops::users::show, ops::users::change))
 }
 
 /// Open to anyone who reaches the port.
@@ -48,7 +64,8 @@ pub fn router(state: ApiState) -> Result<Router, Box<dyn std::error::Error + Sen
     let timeout = state.request_timeout();
     let shed = from_fn_with_state(state.places(), shed_load);
     let waiting = waiting_routes().route_layer(from_fn_with_state(timeout, limit_time));
-    let quick = quick_routes().route_layer(from_fn_with_state(timeout / 2, limit_time));
+    let quick = quick_routes().merge(session_routes()).merge(ops_routes());
+    let quick = quick.route_layer(from_fn_with_state(timeout / 2, limit_time));
     let api = OpenApiRouter::with_openapi(openapi::head())
         .merge(waiting)
         .merge(quick)
@@ -64,6 +81,8 @@ pub fn document() -> OpenApi {
     let routes = OpenApiRouter::with_openapi(openapi::head())
         .merge(waiting_routes())
         .merge(quick_routes())
+        .merge(session_routes())
+        .merge(ops_routes())
         .merge(probe_routes());
     openapi::complete(routes.into_openapi())
 }

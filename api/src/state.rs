@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::FromRef;
 use db::Pool;
+use identity::Passwords;
 use kernel::sealing::Keyring;
 use partners::Authenticated;
 use queue::{Estimator, Waker, Watcher};
@@ -18,6 +19,9 @@ use crate::extract::failed_attempts::FailedAttempts;
 use crate::extract::prefer::WAIT_S_MAX;
 use crate::extract::rate_limit::UsedUp;
 
+/// Passwords checked at once: each takes a core, and 19 MiB, for some tens of milliseconds.
+const PASSWORDS_AT_ONCE_MAX: usize = 2;
+
 /// What the API is made of.
 pub struct ApiParts {
     /// The database.
@@ -28,12 +32,12 @@ pub struct ApiParts {
     pub estimator: Estimator,
     /// Wakes workers.
     pub waker: Waker,
+    /// Seals, opens and makes digests.
+    pub keyring: Arc<Keyring>,
     /// Limits of requests.
     pub http: config::HttpSettings,
     /// Limits of credentials.
     pub api: config::ApiSettings,
-    /// Seals, tags and makes digests for the audit log.
-    pub keyring: Arc<Keyring>,
     /// Whether callbacks may lead to this very machine (the sandbox).
     pub allow_loopback: bool,
     /// Renders the process' metrics in Prometheus' text format.
@@ -52,6 +56,7 @@ struct Inner {
     failed_attempts: FailedAttempts,
     used_up: UsedUp,
     places: Arc<Semaphore>,
+    passwords: Passwords,
 }
 
 impl ApiState {
@@ -64,6 +69,7 @@ impl ApiState {
             failed_attempts: FailedAttempts::default(),
             used_up: UsedUp::default(),
             places: Arc::new(Semaphore::new(in_flight_max)),
+            passwords: Passwords::new(PASSWORDS_AT_ONCE_MAX),
             parts,
         }))
     }
@@ -71,6 +77,16 @@ impl ApiState {
     /// The database.
     pub fn pool(&self) -> &Pool {
         &self.0.parts.pool
+    }
+
+    /// Seals, opens and makes digests.
+    pub fn keyring(&self) -> &Keyring {
+        &self.0.parts.keyring
+    }
+
+    /// Hashes and checks passwords.
+    pub(crate) fn passwords(&self) -> &Passwords {
+        &self.0.passwords
     }
 
     /// Wakes workers and those who wait.
@@ -81,11 +97,6 @@ impl ApiState {
     /// Awaits ends of jobs.
     pub fn watcher(&self) -> &Watcher {
         &self.0.parts.watcher
-    }
-
-    /// Seals, tags and makes digests.
-    pub fn keyring(&self) -> &Keyring {
-        &self.0.parts.keyring
     }
 
     /// Whether callbacks may lead to this very machine.

@@ -11,6 +11,7 @@ mod health;
 mod idempotency;
 mod rate_limit;
 mod request_ids;
+mod session;
 mod stage;
 mod trace;
 

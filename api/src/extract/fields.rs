@@ -102,6 +102,11 @@ pub fn number_in(value: &Value, bounds: std::ops::RangeInclusive<u32>) -> Result
     })
 }
 
+/// True or false, in a body.
+pub fn flag(value: &Value) -> Result<bool, Problem> {
+    value.as_bool().ok_or_else(|| Problem::wrong_type("true or false"))
+}
+
 /// An instant in RFC 3339.
 pub fn instant(value: &Value) -> Result<chrono::DateTime<chrono::Utc>, Problem> {
     let parsed = chrono::DateTime::parse_from_rfc3339(text(value)?);

@@ -8,6 +8,8 @@ pub mod fields;
 pub mod idempotency;
 pub mod partner;
 pub mod path_id;
+pub mod peer;
+pub mod person;
 pub mod prefer;
 pub mod query;
 pub mod rate_limit;

@@ -4,17 +4,18 @@
 //! draws on the rate limit, whatever becomes of it. Unknown partners and wrong keys get the same answer. A revoked
 //! key works for at most `key_cache_ms` longer in a process that has just seen it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use audit::Actor;
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::request::Parts;
 use jobs::Door;
 use partners::{Access, ApiKey, AuthFailure, Authenticated};
 
 use super::credential_cache::{CredentialHash, Remembered};
+use super::peer::peer;
 use crate::error::{ApiError, Fault};
 use crate::middleware::context::{RateStanding, RequestContext};
 use crate::state::ApiState;
@@ -163,12 +164,6 @@ fn refused(failure: AuthFailure) -> ApiError {
         AuthFailure::Expired => ("the subscription has expired", "subscription", "EXPIRED"),
     };
     ApiError::Forbidden { message, reason: Box::new(Fault::new(field, code, message)) }
-}
-
-/// The connection's other end. Without one (a test calls the router directly) all share one counter.
-fn peer(parts: &Parts) -> IpAddr {
-    let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    info.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip())
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub async fn log_request(request: Request, next: Next) -> Response {
         trace.id = trace.map(TraceParent::trace_id),
         trace.span = trace.map(TraceParent::span_id),
         partner.id = tracing::field::Empty,
+        user.id = tracing::field::Empty,
         http.method = %request.method(),
         http.path = request.uri().path(),
     );

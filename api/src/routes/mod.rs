@@ -1,9 +1,12 @@
 //! Wire types and handlers, one file a resource.
 
+pub mod body;
 pub mod docs;
 pub mod health;
 pub mod jobs;
+pub mod ops;
 pub mod profiles;
+pub mod session;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 

@@ -28,4 +28,4 @@ pub use error::DbError;
 pub use keys::check_keys;
 pub use migrations::{MIGRATOR, migrate, migrations_applied};
 pub use pool::{ANSWER_TIMEOUT, ConnectOptions, Pool, connect};
-pub use transaction::{Transaction, begin};
+pub use transaction::{Transaction, begin, begin_reading};

@@ -1,6 +1,7 @@
 //! Transactions.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use crate::{Connection, Pool};
 
@@ -54,4 +55,20 @@ pub async fn begin(pool: &Pool) -> Result<Transaction, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     connection.begin().await?;
     Ok(Transaction { connection })
+}
+
+/// Begins a transaction that only reads, in which no statement takes longer than a bound: what does ends with the error
+/// 57014. For questions of people, who may ask anything.
+///
+/// # Errors
+/// As [`begin`].
+pub async fn begin_reading(pool: &Pool, statement_max: Duration) -> Result<Transaction, sqlx::Error> {
+    let mut transaction = begin(pool).await?;
+    sqlx::query!(
+        "select set_config('transaction_read_only', 'on', true) as only, set_config('statement_timeout', $1, true) as most",
+        statement_max.as_millis().to_string(),
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    Ok(transaction)
 }

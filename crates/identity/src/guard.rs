@@ -117,12 +117,9 @@ pub async fn forget_old_tries(conn: &mut Connection) -> Result<(), IdentityError
     )
     .execute(&mut *conn)
     .await?;
-    sqlx::query!(
-        "delete from sign_in_familiar where seen_at < now() - $1 * interval '1 day'",
-        FAMILIAR_DAYS
-    )
-    .execute(conn)
-    .await?;
+    sqlx::query!("delete from sign_in_familiar where seen_at < now() - $1 * interval '1 day'", FAMILIAR_DAYS)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

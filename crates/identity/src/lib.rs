@@ -21,13 +21,13 @@ pub use guard::{
 };
 pub use password::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Password, PasswordHash, Passwords};
 pub use people::{
-    Email, Found, NewPerson, Person, create, disable, enable, find, find_by_email, find_by_oidc, link_oidc, list,
-    set_password, set_role,
+    Email, Found, NewPerson, Person, create, disable, enable, find, find_by_email, find_by_oidc, link_oidc,
+    list, set_password, set_role,
 };
 pub use permits::{PERMIT_LIFE, Permit, issue_permit, redeem_permit};
 pub use role::{Role, UnknownRole};
 pub use secret::{Secret, SecretKind};
 pub use sessions::{
-    OpenedSession, Session, SessionKind, SessionRecord, authenticate, end_session, end_sessions, open_session,
-    prune, sessions_of,
+    OpenedSession, Session, SessionKind, SessionRecord, authenticate, end_session, end_sessions,
+    open_session, prune, sessions_of,
 };

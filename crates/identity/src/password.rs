@@ -6,10 +6,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use argon2::{
-    Argon2, PasswordHasher, PasswordVerifier,
-    password_hash::phc::PasswordHash as PhcHash,
-};
+use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash as PhcHash};
 use tokio::sync::Semaphore;
 
 use crate::error::{FieldFault, IdentityError};
@@ -21,7 +18,8 @@ pub const PASSWORD_BYTES_MAX: usize = 256;
 /// Longest wait for a thread.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// What nobody's password is compared with when there is nobody: equally slow.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bWlsbHBvbmQtbm9ib2R5$Jxkd5TcFRlMw8kZoQmLDLqKqbiZ2QpJYPJpFRQo3fYM";
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$bWlsbHBvbmQtbm9ib2R5$Jxkd5TcFRlMw8kZoQmLDLqKqbiZ2QpJYPJpFRQo3fYM";
 
 /// A password as a person chose it, kept out of logs.
 #[derive(Clone)]
@@ -115,7 +113,11 @@ impl Passwords {
     ///
     /// # Errors
     /// [`IdentityError::Busy`].
-    pub async fn verify(&self, password: Password, hash: Option<PasswordHash>) -> Result<bool, IdentityError> {
+    pub async fn verify(
+        &self,
+        password: Password,
+        hash: Option<PasswordHash>,
+    ) -> Result<bool, IdentityError> {
         let exists = hash.is_some();
         let text = hash.map_or_else(|| NOBODY.to_owned(), |hash| hash.0);
         let fits = self.on_a_thread(move || {

@@ -304,9 +304,8 @@ pub async fn disable(conn: &mut Connection, id: UserId) -> Result<(), IdentityEr
 /// # Errors
 /// [`IdentityError::NotFound`].
 pub async fn enable(conn: &mut Connection, id: UserId) -> Result<(), IdentityError> {
-    let changed = sqlx::query!("update people set disabled_at = null where id = $1", id.uuid())
-        .execute(conn)
-        .await?;
+    let changed =
+        sqlx::query!("update people set disabled_at = null where id = $1", id.uuid()).execute(conn).await?;
     found(changed.rows_affected())
 }
 
@@ -375,7 +374,9 @@ mod tests {
     fn addresses_are_compared_in_one_form() {
         assert_eq!(Email::parse(" Anna@Example.COM ").unwrap().as_str(), "anna@example.com");
         assert_eq!(Email::parse("anna@example.com").unwrap().domain(), "example.com");
-        for wrong in ["", "anna", "@example.com", "anna@", "a b@c.de", "a@b@c.de", "a@b..de", "a@-b.de", "a<b@c.de"] {
+        for wrong in
+            ["", "anna", "@example.com", "anna@", "a b@c.de", "a@b@c.de", "a@b..de", "a@-b.de", "a<b@c.de"]
+        {
             assert!(Email::parse(wrong).is_err(), "{wrong}");
         }
         assert!(Email::parse(&format!("{}@example.com", "a".repeat(65))).is_err());

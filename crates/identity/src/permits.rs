@@ -24,7 +24,9 @@ pub struct Permit {
 /// [`IdentityError::Database`].
 pub async fn issue_permit(conn: &mut Connection, person: UserId) -> Result<Permit, IdentityError> {
     let secret = Secret::generate(SecretKind::Permit);
-    sqlx::query!("delete from password_permits where person_id = $1", person.uuid()).execute(&mut *conn).await?;
+    sqlx::query!("delete from password_permits where person_id = $1", person.uuid())
+        .execute(&mut *conn)
+        .await?;
     sqlx::query!(
         "insert into password_permits (secret_hash, person_id, expires_at)
          values ($1, $2, now() + $3 * interval '1 second')",

@@ -203,7 +203,9 @@ pub async fn end_sessions(
     person: UserId,
     but: Option<SessionId>,
 ) -> Result<u64, IdentityError> {
-    sqlx::query!("delete from password_permits where person_id = $1", person.uuid()).execute(&mut *conn).await?;
+    sqlx::query!("delete from password_permits where person_id = $1", person.uuid())
+        .execute(&mut *conn)
+        .await?;
     let ended = sqlx::query!(
         "delete from sessions where person_id = $1 and ($2::uuid is null or id <> $2)",
         person.uuid(),

@@ -38,11 +38,7 @@ impl From<sqlx::Error> for PeopleError {
 ///
 /// # Errors
 /// [`PeopleError`].
-pub async fn create(
-    conn: &mut Connection,
-    door: &Door<'_>,
-    new: NewPerson,
-) -> Result<Person, PeopleError> {
+pub async fn create(conn: &mut Connection, door: &Door<'_>, new: NewPerson) -> Result<Person, PeopleError> {
     let person = ::identity::create(conn, door.keyring, new).await?;
     let after = json!({
         "email": digest(door.keyring, person.email.as_str()),

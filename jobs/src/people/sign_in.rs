@@ -111,11 +111,7 @@ async fn admit(
 }
 
 /// Guessing leaves one entry for each lock, not one for each guess: that would let guessers fill the log.
-async fn note_lock(
-    conn: &mut Connection,
-    keyring: &Keyring,
-    attempt: &Attempt,
-) -> Result<(), AuditError> {
+async fn note_lock(conn: &mut Connection, keyring: &Keyring, attempt: &Attempt) -> Result<(), AuditError> {
     metrics::counter!("millpond_sign_in_locks_total").increment(1);
     let door = Door { actor: Actor::System("sign-in"), request_id: attempt.request_id.clone(), keyring };
     let after = json!({

@@ -95,6 +95,8 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
             add_request_id(operation);
         }
     }
+    // Bodies that all answers of a kind share leave the schemas of their parts behind.
+    drop_unused_schemas(&mut api);
     api
 }
 

@@ -75,6 +75,8 @@ pub const ALL: &[Metric] = &[
         "Requests refused at once because too many were in flight."),
     one("millpond_http_requests_timed_out_total", Counter, Unit::Count, &[], Always,
         "Requests given up because the route's time limit ran out."),
+    one("millpond_sign_in_locks_total", Counter, Unit::Count, &[], Always,
+        "Accounts and addresses locked because too many attempts to sign in failed."),
     // Running jobs.
     one("millpond_jobs_claimed_total", Counter, Unit::Count, &["queue"], Workers,
         "Jobs taken on by this process."),

@@ -19,6 +19,7 @@ mod registry;
 pub mod schedules;
 pub mod tenants;
 pub mod webhooks;
+pub mod workers;
 
 pub use context::{Context, Handler, Services};
 pub use door::{Deed, Door};

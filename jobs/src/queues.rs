@@ -2,4 +2,4 @@
 
 mod actions;
 
-pub use actions::{QueueActionError, pause, resume};
+pub use actions::{QueueActionError, pause, resume, set_concurrency};

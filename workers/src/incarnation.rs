@@ -4,10 +4,13 @@
 //! time left, and claims cease; nobody else can have taken their jobs by then. The process comes back as a new
 //! incarnation, so its former jobs are taken back like those of any dead process.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use db::Pool;
-use queue::{Heartbeat, ProcessInfo, Waker};
+use queue::{Heartbeat, ProcessInfo, Waker, ops::Asked};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior},
@@ -28,6 +31,8 @@ struct Inner {
     running: Running,
     /// The id under which jobs may be claimed; none while the heartbeat does not hold.
     current: watch::Sender<Option<Uuid>>,
+    /// What operators asked of it, to be taken along.
+    asked: Mutex<Option<Asked>>,
 }
 
 /// The longest wait for the answer to a registration. One that arrives later is an incarnation without jobs.
@@ -41,7 +46,8 @@ impl Incarnation {
         running: Running,
     ) -> Result<Self, queue::Error> {
         let id = queue::register(&pool, &info).await?;
-        Ok(Self(Arc::new(Inner { pool, info, lease, running, current: watch::Sender::new(Some(id)) })))
+        let current = watch::Sender::new(Some(id));
+        Ok(Self(Arc::new(Inner { pool, info, lease, running, current, asked: Mutex::default() })))
     }
 
     /// The id to claim under now, if the heartbeat holds.
@@ -53,6 +59,11 @@ impl Incarnation {
     pub(crate) async fn lost(&self, id: Uuid) {
         // Its sender is here, so it does not fail.
         let _ = self.watch().wait_for(|current| *current != Some(id)).await;
+    }
+
+    /// What operators asked of the present incarnation.
+    pub(crate) fn note_asked(&self, asked: Option<Asked>) {
+        *self.0.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
     }
 
     /// Sees ids come and go.
@@ -125,7 +136,8 @@ impl Incarnation {
     /// Registers a new incarnation; the old one's row goes with a sweep when its time is over.
     async fn come_back(&self) -> Option<Instant> {
         let since = Instant::now();
-        let registration = queue::register(&self.0.pool, &self.0.info);
+        let asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let registration = queue::ops::register_again(&self.0.pool, &self.0.info, asked.as_ref());
         let registration = tokio::time::timeout(REGISTER_MAX, registration).await;
         match registration.unwrap_or(Err(queue::Error::Unanswered)) {
             Ok(id) => {

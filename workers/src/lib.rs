@@ -16,6 +16,7 @@ mod handlers;
 mod incarnation;
 mod maintenance;
 mod meters;
+mod orders;
 mod pump;
 mod report;
 mod running;
@@ -27,7 +28,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use apalis::prelude::WorkerBuilder;
 use jobs::{Entry, Services};
 use queue::{ProcessInfo, Queue, Waker};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use maintenance::MaintenanceSettings;
@@ -35,8 +39,8 @@ pub use pump::{LOOK_AT_ALL_EVERY, TurnSettings};
 pub use upkeep::LEASE_CONNECTIONS;
 
 use crate::{
-    backend::PumpedBackend, execute::Execute, flight::Connections, meters::Meters, pump::Pump,
-    running::Running, spending::Spendings, upkeep::Upkeep,
+    backend::PumpedBackend, execute::Execute, flight::Connections, meters::Meters, orders::Orders,
+    pump::Pump, running::Running, spending::Spendings, upkeep::Upkeep,
 };
 
 /// How a worker process runs.
@@ -69,7 +73,8 @@ pub enum Error {
     Thread(#[source] std::io::Error),
 }
 
-/// Runs worker pools until `shutdown` is cancelled and everything is drained.
+/// Runs worker pools until `shutdown` is cancelled and everything is drained. An operator who asks this process to stop
+/// cancels it, too: whoever runs other things beside ends them then.
 ///
 /// # Errors
 /// [`Error::Register`] when the database cannot be reached at the start. Later faults of the database are
@@ -89,6 +94,7 @@ pub async fn run(
     };
     let spendings = Spendings::of(kinds);
     let running = Running::new(spendings.clone());
+    let orders = watch::Sender::new(Orders::default());
     let upkeep = Upkeep::start(upkeep::Parts {
         pool: services.pool.clone(),
         info,
@@ -98,6 +104,7 @@ pub async fn run(
         spendings: spendings.clone(),
         permits: services.limits.permits().clone(),
         waker: waker.clone(),
+        orders: orders.clone(),
         shutdown: shutdown.clone(),
     })
     .await?;
@@ -118,6 +125,7 @@ pub async fn run(
             waker: waker.clone(),
             incarnation: upkeep.incarnation.clone(),
             running: running.clone(),
+            orders: orders.subscribe(),
             kinds,
             meters: Meters::new(queue, slots, kinds),
             poll: settings.poll,

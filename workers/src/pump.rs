@@ -14,7 +14,7 @@ use kernel::ids::TenantId;
 use queue::{Acknowledgement, Claimed, KnownLanes, Queue, Shares, Waker};
 use rand::RngExt;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use crate::{
     flight::{Connections, Flight, Landed},
     incarnation::Incarnation,
     meters::Meters,
+    orders::Orders,
     report::{Report, Verdict},
     running::{Running, Stop},
 };
@@ -46,6 +47,7 @@ pub(crate) struct Pump {
     pub(crate) waker: Waker,
     pub(crate) incarnation: Incarnation,
     pub(crate) running: Running,
+    pub(crate) orders: watch::Receiver<Orders>,
     pub(crate) kinds: &'static [Entry],
     pub(crate) meters: Meters,
     pub(crate) poll: Duration,
@@ -183,6 +185,8 @@ impl Pump {
                 () = self.waker.ready(self.queue), if may_claim => state.look_at = Instant::now(),
                 () = sleep_until(wake_at) => {}
                 _ = ids.changed() => {}
+                // Its sender outlives all pools.
+                _ = self.orders.changed() => state.look_at = Instant::now(),
                 () = self.shutdown.cancelled(), if matches!(state.drain, Drain::No) => {
                     self.to_runtime = None;
                     state.drain = Drain::Until(Instant::now() + self.drain_timeout);
@@ -198,7 +202,7 @@ impl Pump {
     }
 
     fn may_claim(&self) -> bool {
-        self.to_runtime.is_some() && self.incarnation.current().is_some()
+        self.to_runtime.is_some() && self.incarnation.current().is_some() && !self.orders.borrow().is_quiet
     }
 
     /// When to look again if nothing happens.
@@ -222,9 +226,14 @@ impl Pump {
         if turns == 0 { next } else { next.max(state.flown_at + SLOW) }
     }
 
+    /// How many jobs may run at once, as operators bound it now.
+    fn slots(&self) -> usize {
+        self.orders.borrow().slots(self.queue, self.slots)
+    }
+
     /// Slots that are neither taken nor promised.
     fn free(&self, state: &State) -> usize {
-        self.slots.saturating_sub(state.held + state.promised)
+        self.slots().saturating_sub(state.held + state.promised)
     }
 
     /// The next turn, if one is due.
@@ -237,8 +246,9 @@ impl Pump {
         state.not_before = None;
         let free = self.free(state);
         let looks = self.may_claim() && free > 0 && (state.backlog || state.look_at <= now);
-        let enough = (self.slots / 2).clamp(1, self.turns.acknowledged_max.div_ceil(2));
-        let enough_free = (self.slots / 2).clamp(1, CLAIMED_MAX / 2);
+        let slots = self.slots();
+        let enough = (slots / 2).clamp(1, self.turns.acknowledged_max.div_ceil(2));
+        let enough_free = (slots / 2).clamp(1, CLAIMED_MAX / 2);
         let gathered = state.outcomes.len() >= enough
             || state.gathering_since.is_some_and(|since| !state.backlog || since + GATHER <= now);
         // With a backlog and jobs under way, free slots wait for others, so that one claim fills them.
@@ -255,7 +265,7 @@ impl Pump {
         let outcomes: Vec<Acknowledgement> =
             state.outcomes.drain(..state.outcomes.len().min(self.turns.acknowledged_max)).collect();
         state.gathering_since = (!state.outcomes.is_empty()).then_some(now);
-        let process = self.incarnation.current().filter(|_| self.to_runtime.is_some());
+        let process = self.incarnation.current().filter(|_| self.may_claim());
         let ends = state.ends_since_claim + outcomes.len();
         let claims = if state.held_back {
             state.look_at <= now || ends >= HELD_BACK_ENDS || state.claimed_at + HELD_BACK_FOR <= now
@@ -263,7 +273,10 @@ impl Pump {
             slots_gathered || free + outcomes.len() >= enough_free
         };
         let count = match process {
-            Some(_) if claims => (free + outcomes.len()).min(CLAIMED_MAX),
+            // With those that are acknowledged; more may run than the bound that was set meanwhile.
+            Some(_) if claims => slots
+                .saturating_sub((state.held + state.promised).saturating_sub(outcomes.len()))
+                .min(CLAIMED_MAX),
             _ => 0,
         };
         state.flown_at = now;

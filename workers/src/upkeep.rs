@@ -8,13 +8,14 @@ use std::thread;
 
 use db::Pool;
 use queue::{ProcessInfo, Waker, limits::Permits};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Error, Settings, handlers,
     incarnation::Incarnation,
     maintenance,
+    orders::{self, Orders},
     running::Running,
     spending::{self, Spendings},
 };
@@ -45,6 +46,8 @@ pub(crate) struct Parts {
     pub(crate) spendings: Spendings,
     pub(crate) permits: Permits,
     pub(crate) waker: Waker,
+    /// Where is told what operators ask.
+    pub(crate) orders: watch::Sender<Orders>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -83,14 +86,18 @@ impl Upkeep {
 }
 
 async fn keep(parts: Parts, drained: CancellationToken, began: oneshot::Sender<Result<Incarnation, Error>>) {
-    let Parts { pool, info, settings, kinds, running, spendings, permits, waker, shutdown } = parts;
+    let Parts { pool, info, settings, kinds, running, spendings, permits, waker, orders, shutdown } = parts;
     let (beats, pool) = (pool.another(HEARTBEAT_CONNECTIONS), pool.another(UPKEEP_CONNECTIONS));
     match Incarnation::begin(beats.clone(), info, settings.lease, running.clone()).await {
         Ok(incarnation) => {
-            let kept = incarnation.clone().keep(waker.clone(), shutdown, drained.clone());
+            let kept = incarnation.clone().keep(waker.clone(), shutdown.clone(), drained.clone());
+            let reader =
+                orders::Reader { pool: pool.clone(), incarnation: incarnation.clone(), orders, shutdown };
+            reader.look().await;
             if began.send(Ok(incarnation.clone())).is_ok() {
                 tokio::join!(
                     kept,
+                    reader.watch(drained.clone()),
                     handlers::watch(running.clone(), drained.clone()),
                     handlers::write_progress(pool.clone(), running.clone(), drained.clone()),
                     spending::settle(pool.clone(), spendings, drained.clone()),

@@ -9,4 +9,4 @@ mod workers;
 pub use detail::{Awaited, Event, EventKind, Holder, JobDetail, LINEAGE_MAX, detail};
 pub use overview::{BlockedLimit, Overview, QueueOverview, RECENT, Recent, overview};
 pub use shares::{SHARES_MAX, Shares, Spent, TenantStanding, shares};
-pub use workers::{Asked, Asks, WorkerRecord, ask_worker, workers};
+pub use workers::{Asked, Asks, WorkerOrders, WorkerRecord, ask_worker, orders, register_again, workers};

@@ -1,6 +1,8 @@
 //! What operators do to queues, one function each whatever the door. They want a connection with an open transaction, to
 //! be rolled back on an error.
 
+use std::num::NonZeroU16;
+
 use audit::AuditError;
 use db::Connection;
 use kernel::ids::TenantId;
@@ -54,6 +56,26 @@ pub async fn resume(conn: &mut Connection, door: &Door<'_>, scope: &Scope) -> Re
         return Err(QueueActionError::NotPaused(name(scope)));
     }
     record(conn, door, "queues.resume", scope, (true, false)).await
+}
+
+/// Bounds how many jobs of a queue each worker process runs at once; `None` frees it. Workers see it within about a second.
+/// Answers what was.
+///
+/// # Errors
+/// [`QueueActionError`].
+pub async fn set_concurrency(
+    conn: &mut Connection,
+    door: &Door<'_>,
+    queue: Queue,
+    concurrency_max: Option<NonZeroU16>,
+) -> Result<Option<i32>, QueueActionError> {
+    let before = queue::set_queue_concurrency(conn, queue, concurrency_max, &door.by()).await?;
+    let deed = Deed {
+        before: Some(json!({ "concurrencyMax": before })),
+        after: Some(json!({ "concurrencyMax": concurrency_max })),
+    };
+    door.record(conn, "queues.set_concurrency", queue.as_str(), TenantId::SYSTEM, deed).await?;
+    Ok(before)
 }
 
 async fn record(

@@ -79,6 +79,7 @@ pub(crate) async fn until_told(
     };
     let failure = tokio::select! {
         () = signals.asked() => None,
+        () = house.asked_to_stop() => None,
         failure = house.failure() => Some(failure),
     };
     match &failure {

@@ -46,6 +46,8 @@ pub(crate) struct House {
     /// Whom it calls.
     pub(crate) vendor: Vendor,
     supervisor: Supervisor,
+    /// Cancelled when an operator asks the workers here to stop, and by their stopping.
+    workers_stop: Option<CancellationToken>,
 }
 
 impl House {
@@ -57,7 +59,8 @@ impl House {
         vendor: Vendor,
         roles: Roles,
     ) -> Result<Self, CliError> {
-        let mut house = Self { database, keyring, vendor, supervisor: Supervisor::new() };
+        let supervisor = Supervisor::new();
+        let mut house = Self { database, keyring, vendor, supervisor, workers_stop: None };
         let (waker, watcher) = (Waker::new(), Watcher::new());
         if let Err(error) = house.start_roles(settings, &waker, &watcher, roles).await {
             // What has been started is stopped in good order; the first error is the one to tell.
@@ -158,6 +161,7 @@ impl House {
             stop.clone(),
         );
         self.supervisor.spawn("the workers", &stop, Box::pin(workers));
+        self.workers_stop = Some(stop);
         Ok(())
     }
 
@@ -194,6 +198,14 @@ impl House {
             miss_reuse: Duration::from_secs(settings.meter.missing_cache_s.into()),
             retention: retention(settings),
         })
+    }
+
+    /// Waits until an operator asks the workers of this process to stop, and with them the process.
+    pub(crate) async fn asked_to_stop(&self) {
+        match &self.workers_stop {
+            Some(stop) => stop.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until something fails that should go on.

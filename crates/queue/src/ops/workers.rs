@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use db::Connection;
+use db::{Connection, Pool};
 use uuid::Uuid;
 
-use crate::Error;
+use crate::{Error, ProcessInfo, Queue, register};
 
 /// What can be asked of a worker process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,6 @@ pub async fn workers(conn: &mut Connection) -> Result<Vec<WorkerRecord>, Error> 
         .map(|row| {
             let slots = row.slots.unwrap_or_default();
             let queues = row.queues.into_iter().enumerate().map(|(n, queue)| (queue, slots.get(n).copied()));
-            let asked = row.asked.as_deref().and_then(Asks::of).zip(row.asked_at);
             WorkerRecord {
                 id: row.id,
                 host: row.host,
@@ -117,7 +116,7 @@ pub async fn workers(conn: &mut Connection) -> Result<Vec<WorkerRecord>, Error> 
                 heartbeat_age: Duration::try_from_secs_f64(row.age_s).unwrap_or_default(),
                 draining: row.draining,
                 in_flight: BTreeMap::new(),
-                asked: asked.map(|(what, at)| Asked { what, by: row.asked_by.unwrap_or_default(), at }),
+                asked: asked(row.asked, row.asked_by, row.asked_at),
             }
         })
         .collect();
@@ -156,10 +155,6 @@ pub async fn ask_worker(
     )
     .fetch_optional(&mut *conn)
     .await?;
-    let asked = |what: Option<String>, by: Option<String>, at: Option<DateTime<Utc>>| {
-        let what = what.as_deref().and_then(Asks::of)?;
-        Some(Asked { what, by: by.unwrap_or_default(), at: at? })
-    };
     if let Some(row) = row {
         let before = asked(row.was_asked, row.was_by, row.was_at);
         return Ok(Some((before, asked(row.asked, row.asked_by, row.asked_at))));
@@ -172,4 +167,64 @@ pub async fn ask_worker(
         let stays = asked(row.asked, row.asked_by, row.asked_at);
         (stays.clone(), stays)
     }))
+}
+
+/// What a worker process is to respect.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WorkerOrders {
+    /// What was asked of it.
+    pub asked: Option<Asked>,
+    /// Jobs at once, by queue; see [`set_queue_concurrency`](crate::set_queue_concurrency).
+    pub bounds: Vec<(Queue, usize)>,
+}
+
+/// What operators ask of a worker process now; `None` when it is not registered.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn orders(pool: &Pool, process: Uuid) -> Result<Option<WorkerOrders>, Error> {
+    let row = sqlx::query!(
+        r#"select asked, asked_by, asked_at,
+               array(select queue from job_queue_bounds order by queue) as "queues!",
+               array(select concurrency_max from job_queue_bounds order by queue) as "bounds!"
+           from worker_processes where id = $1"#,
+        process,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| {
+        let bounds = row.queues.iter().zip(row.bounds);
+        WorkerOrders {
+            asked: asked(row.asked, row.asked_by, row.asked_at),
+            // Queues of another version are none of this one's.
+            bounds: bounds
+                .filter_map(|(queue, bound)| Some((queue.parse().ok()?, usize::try_from(bound).ok()?)))
+                .collect(),
+        }
+    }))
+}
+
+/// Registers a process that was declared dead as a new incarnation, of which is asked what was asked of the one before.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn register_again(pool: &Pool, info: &ProcessInfo, asked: Option<&Asked>) -> Result<Uuid, Error> {
+    let id = register(pool, info).await?;
+    if let Some(asked) = asked {
+        sqlx::query!(
+            "update worker_processes set asked = $2, asked_by = $3, asked_at = $4 where id = $1",
+            id,
+            asked.what.as_str(),
+            asked.by,
+            asked.at,
+        )
+        .execute(pool)
+        .await?;
+    }
+    Ok(id)
+}
+
+/// What the columns say.
+fn asked(what: Option<String>, by: Option<String>, at: Option<DateTime<Utc>>) -> Option<Asked> {
+    Some(Asked { what: Asks::of(what.as_deref()?)?, by: by.unwrap_or_default(), at: at? })
 }

@@ -26,6 +26,11 @@ A mail server, on a port of its own (`millpond sandbox` and `millpond up` say wh
   GET    /mailbox/{address}/latest
   DELETE /mailbox                        forgets it all
 
+An OpenID provider for single sign-on; the client is `millpond`, its secret the sandbox's token:
+  GET    /oidc/.well-known/openid-configuration
+  GET    /oidc/authorize                 with login_hint=EMAIL nobody is asked; `unverified...` is not verified
+  POST   /_sandbox/oidc/rotate           another key
+
 What was called (filters: vendor, operation, handle):
   GET    /_sandbox/calls
   DELETE /_sandbox/calls
@@ -38,9 +43,11 @@ Faults on demand; PUT replaces all rules, the first rule that applies wins:
   All but `fault` is optional. share: part of the calls, 0 to 1. first: stops after so many faults. firstOfHandle: only
   the first so many calls of each handle.
   kinds: latency {ms, jitterMs}, status {status, retryAfter, location}, truncated, malformed, hang, drop,
-         oversized {bytes}, slow_body {ms}
+         oversized {bytes}, slow_body {ms}, id_token {wrong: signature, unknown_key, unsigned, symmetric, tampered,
+         issuer, audience, two_audiences, authorized_party, expired, old, nonce, no_nonce, garbage or missing}
   vendors and operations: meter enrich, get, refresh_batch; partner callback (its handle is the inbox);
-         smtp connect, recipient, message (the handle is the address; a status is a reply's code, such as 451)
+         smtp connect, recipient, message (the handle is the address; a status is a reply's code, such as 451);
+         oidc discovery, jwks, authorize, token, userinfo
 
 The meter's window (per clock minute):
   GET, PUT /_sandbox/limits              {\"callsMax\": 600, \"windowMs\": 60000, \"concurrentMax\": 20}

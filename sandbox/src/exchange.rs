@@ -8,6 +8,7 @@ use axum::response::Response;
 
 use crate::calls::Call;
 use crate::faults::{Fault, Plan};
+use crate::oidc::WrongIdToken;
 use crate::{Shared, fault_bodies};
 
 /// A call that was counted and whose fault is decided.
@@ -37,13 +38,21 @@ impl Exchange {
         self.plan.fault.as_ref().map(Fault::label)
     }
 
+    /// What shall be wrong with the ID token that the call is answered with.
+    pub(crate) fn wrong_id_token(&self) -> Option<WrongIdToken> {
+        match self.plan.fault {
+            Some(Fault::IdToken { wrong }) => Some(wrong),
+            _ => None,
+        }
+    }
+
     /// Does the work unless the fault forbids it, and answers as the fault wants.
     pub(crate) async fn carry_out(self, work: impl Future<Output = Response>) -> Response {
         if !self.plan.latency.is_zero() {
             tokio::time::sleep(self.plan.latency).await;
         }
         let response = match &self.plan.fault {
-            None | Some(Fault::Latency { .. }) => work.await,
+            None | Some(Fault::Latency { .. } | Fault::IdToken { .. }) => work.await,
             Some(Fault::Hang {}) => pending().await,
             Some(Fault::Status { status, retry_after, location }) => {
                 fault_bodies::with_status(*status, retry_after.as_deref(), location.as_deref())

@@ -23,6 +23,7 @@ use crate::Shared;
 use crate::calls::Call;
 use crate::fingerprint::Draws;
 use crate::json::{self, Refusal};
+use crate::oidc::WrongIdToken;
 
 const RULES_MAX: usize = 1_000;
 const WAIT_MS_MAX: u64 = 600_000;
@@ -61,6 +62,8 @@ pub(crate) enum Fault {
     },
     /// The work is done; the answer's head comes at once and its body in small pieces over this time.
     SlowBody { ms: u64 },
+    /// The answer holds an ID token that is not to be believed.
+    IdToken { wrong: WrongIdToken },
 }
 
 fn oversized_bytes() -> u64 {
@@ -79,6 +82,7 @@ impl Fault {
             Self::Drop {} => "drop".to_owned(),
             Self::Oversized { .. } => "oversized".to_owned(),
             Self::SlowBody { .. } => "slow_body".to_owned(),
+            Self::IdToken { .. } => "id_token".to_owned(),
         }
     }
 

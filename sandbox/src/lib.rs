@@ -1,5 +1,5 @@
 //! Faithful fakes of the systems Millpond talks to, over real HTTP and SMTP, for first runs, tests and benchmarks: the
-//! profile meter, a partner's webhook receiver, and a mail server.
+//! profile meter, a partner's webhook receiver, a mail server, and an OpenID provider.
 //!
 //! Guarantees: what the fakes say depends on the request and the day only, never on chance, so that a test can be
 //! repeated. Faults happen only on demand, and a rule with a share gives the same sequence for each handle every time.
@@ -18,6 +18,7 @@ mod fingerprint;
 mod json;
 mod mailbox;
 mod meter;
+mod oidc;
 mod partner;
 mod profiles;
 mod quota;
@@ -100,6 +101,11 @@ impl Sandbox {
         format!("smtp+plain://{}", self.smtp_addr)
     }
 
+    /// The OpenID provider, as the setting `oidc.issuer` takes it.
+    pub fn oidc_issuer(&self) -> String {
+        format!("{}/oidc", self.url())
+    }
+
     /// Stops listening and lets calls in progress end, for at most two seconds: calls that hang on demand would never
     /// end by themselves.
     pub async fn shutdown(self) {
@@ -141,6 +147,7 @@ fn routes(state: Arc<Shared>) -> Router {
         .merge(meter::routes())
         .merge(partner::routes())
         .merge(mailbox::routes())
+        .merge(oidc::routes())
         .merge(calls::routes())
         .merge(faults::routes())
         .merge(quota::routes())
@@ -156,6 +163,7 @@ pub(crate) struct Shared {
     faults: faults::Faults,
     inboxes: partner::Inboxes,
     mailbox: mailbox::Mailbox,
+    oidc: oidc::Provider,
     replays: replays::Replays,
     quota: quota::Quota,
 }
@@ -168,6 +176,7 @@ impl Shared {
             faults: faults::Faults::default(),
             inboxes: partner::Inboxes::default(),
             mailbox: mailbox::Mailbox::default(),
+            oidc: oidc::Provider::default(),
             replays: replays::Replays::default(),
             quota: quota::Quota::default(),
         }

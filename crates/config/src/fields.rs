@@ -102,6 +102,12 @@ pub(crate) const FIELDS: &[Field] = &[
     field("smtp.from", Kind::Text { chars_max: 320, may_be_empty: false }),
     // Below the time an attempt of `email.send` has in all (40 s), so that the server's delay is told as one.
     whole("smtp.timeout_ms", 100, 35_000, "ms"),
+    field("oidc.issuer", Kind::Web { may_be_empty: true }),
+    field("oidc.client_id", Kind::Text { chars_max: 512, may_be_empty: true }),
+    field("oidc.client_secret", Kind::Secret { chars_max: 4_096 }),
+    field("oidc.default_role", Kind::Choice(&["", "viewer", "operator", "admin"])),
+    field("oidc.allowed_domains", Kind::Text { chars_max: 4_096, may_be_empty: true }),
+    whole("oidc.timeout_ms", 100, 25_000, "ms"),
     field("metrics.listen", Kind::Address { may_be_empty: true }),
     field("encryption.keys", Kind::Secret { chars_max: 16_384 }),
     field("trace.endpoint", Kind::Web { may_be_empty: true }),

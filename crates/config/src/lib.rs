@@ -18,7 +18,7 @@ pub use load::{Origin, Sources};
 pub use secret::{DatabaseUrl, Secret};
 pub use settings::{
     ApiSettings, DataSettings, DatabaseSettings, EncryptionSettings, HttpSettings, LogFormat, LogSettings,
-    MeterSettings, MetricsSettings, QueueSettings, SchedulerSettings, Settings, SmtpSettings,
+    MeterSettings, MetricsSettings, OidcSettings, QueueSettings, SchedulerSettings, Settings, SmtpSettings,
     WebhookSettings, WorkerSettings,
 };
 

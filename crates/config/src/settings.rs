@@ -33,6 +33,8 @@ pub struct Settings {
     pub meter: MeterSettings,
     /// The mail server.
     pub smtp: SmtpSettings,
+    /// Single sign-on.
+    pub oidc: OidcSettings,
     /// Showing metrics.
     pub metrics: MetricsSettings,
     /// Encryption of what is stored sealed.
@@ -223,6 +225,35 @@ pub struct SmtpSettings {
     pub from: String,
     /// Longest time to hand over one letter.
     pub timeout_ms: u64,
+}
+
+/// Single sign-on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcSettings {
+    /// The provider; none: people sign in with passwords alone.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub issuer: Option<String>,
+    /// Who we are there.
+    pub client_id: String,
+    /// Our secret there.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub client_secret: Option<Secret>,
+    /// The role of people whom we do not know yet; none: they may not sign in.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub default_role: Option<String>,
+    /// The mail domains of such people, separated by commas.
+    pub allowed_domains: String,
+    /// Longest time to ask the provider for one sign-in.
+    pub timeout_ms: u64,
+}
+
+impl OidcSettings {
+    /// The domains, in lower case.
+    pub fn allowed_domains(&self) -> Vec<String> {
+        let domains = self.allowed_domains.split(',').map(|domain| domain.trim().to_ascii_lowercase());
+        domains.filter(|domain| !domain.is_empty()).collect()
+    }
 }
 
 /// Showing metrics.

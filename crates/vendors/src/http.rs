@@ -8,6 +8,8 @@
 //! On failure: what is common to all vendors is classified here (timeouts, connections, 401, 429, 5xx); the other 4xx
 //! are a vendor's own words and are read by its [`Dialect`].
 
+pub(crate) mod whole;
+
 use std::fmt;
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ mod error;
 mod gate;
 pub mod http;
 pub mod meter;
+pub mod oidc;
 mod retry_after;
 pub mod smtp;
 

@@ -106,7 +106,8 @@ impl Moment {
                 slowly(out, &reply, Duration::from_millis(ms)).await?;
                 return Ok((after(reply.code), reply.is_positive()));
             }
-            Fault::Drop {} | Fault::Latency { .. } | Fault::Hang {} => {
+            // No ID token is ever in a reply.
+            Fault::Drop {} | Fault::Latency { .. } | Fault::Hang {} | Fault::IdToken { .. } => {
                 let _ = work();
                 return Ok((Next::Close, false));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::{ApiParts, ApiState, ServerLimits};
 use config::{Settings, Sources};
 use queue::{Waker, Watcher};
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -80,7 +80,16 @@ impl TestApi {
 /// A client that talks to this machine only.
 pub fn client() -> Client {
     super::logs::gather();
+    builder().build().unwrap()
+}
+
+/// The same, but it goes where it is sent by nobody.
+pub fn client_that_stays() -> Client {
+    builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+fn builder() -> ClientBuilder {
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy().tls_certs_only([]).timeout(super::WAIT_MAX * 2).build().unwrap()
+    Client::builder().no_proxy().tls_certs_only([]).timeout(super::WAIT_MAX * 2)
 }

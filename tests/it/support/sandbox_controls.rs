@@ -7,6 +7,7 @@ use sandbox::Sandbox;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
+use url::Url;
 
 use super::client;
 
@@ -72,6 +73,25 @@ impl SandboxControls {
     pub async fn forget_mail(&self) {
         let request = self.client.delete(format!("{}/mailbox", self.url));
         assert!(request.send().await.expect("the sandbox answers").status().is_success());
+    }
+
+    /// Tells the sandbox to do something.
+    pub async fn post(&self, control: &str) {
+        let request = self.client.post(format!("{}/_sandbox/{control}", self.url));
+        assert!(request.send().await.expect("the sandbox answers").status().is_success());
+    }
+
+    /// The page at an address, whatever its status.
+    pub async fn page(&self, url: &str) -> String {
+        let response = self.client.get(url).send().await.expect("an answer");
+        response.text().await.expect("its text")
+    }
+
+    /// Where an address sends its visitors.
+    pub async fn redirect(&self, url: &str) -> Url {
+        let response = super::api::client_that_stays().get(url).send().await.expect("an answer");
+        let location = response.headers().get("location").expect("it sends us on").to_str().expect("ASCII");
+        Url::parse(url).and_then(|url| url.join(location)).expect("an address")
     }
 
     /// What lies at a path of the sandbox.

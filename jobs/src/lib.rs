@@ -11,6 +11,7 @@ pub mod email;
 pub mod job;
 pub mod limits;
 pub mod maintenance;
+pub mod ops;
 pub mod partners;
 pub mod people;
 pub mod profiles;

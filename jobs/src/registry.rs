@@ -10,6 +10,7 @@ use crate::{
     Context, Handler,
     email::SendEmail,
     maintenance::{PruneJobs, RollUpHistory},
+    ops::Bulk,
     profiles::{Enrich, Fetch},
     webhooks::Deliver,
 };
@@ -19,6 +20,7 @@ pub const ALL: &[Entry] = &[
     entry::<SendEmail>(),
     entry::<PruneJobs>(),
     entry::<RollUpHistory>(),
+    entry::<Bulk>(),
     entry::<Enrich>(),
     entry::<Fetch>(),
     entry::<Deliver>(),

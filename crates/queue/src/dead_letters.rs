@@ -17,7 +17,8 @@ use uuid::Uuid;
 pub use redriving::{Redrive, RedriveChunk, RedriveRate, RedrivenJob};
 
 use crate::{Error, Failure, FoundJob, JobSearch, JobState, Order, search};
-pub(crate) use signature::{signature, words_of};
+pub use signature::signature;
+pub(crate) use signature::words_of;
 
 /// Dead jobs looked at for the groups; the newest of them.
 const COUNTED_MAX: i64 = 50_000;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     CANCELLED, Claimed, End, Enqueued, EnqueuedBatch, Error, JobError, LeaseKey, NewBatch, NewJob, Outcome,
     Queue, Settled, Waker, add_to_batch,
+    bulk::BulkDone,
     end::{Ending, end_jobs},
     enqueue::enqueue_many,
     enqueue_batch,
@@ -132,6 +133,8 @@ impl Lease {
             cancel_requested: held.cancel_requested,
             waker: self.waker.clone(),
             to_wake: Vec::new(),
+            cancels_others: false,
+            ends_others: false,
         })
     }
 }
@@ -147,6 +150,8 @@ pub struct JobTx {
     cancel_requested: bool,
     waker: Waker,
     to_wake: Vec<Queue>,
+    cancels_others: bool,
+    ends_others: bool,
 }
 
 impl JobTx {
@@ -194,6 +199,13 @@ impl JobTx {
         add_to_batch(&mut self.tx, tenant, batch, children).await
     }
 
+    /// Tells others what a bulk change did to their jobs, after the commit.
+    pub fn tell(&mut self, done: &BulkDone) {
+        self.to_wake.extend(&done.queues);
+        self.cancels_others |= done.is_cancel_asked;
+        self.ends_others |= done.has_ended;
+    }
+
     /// Gives a follow-up job what it shares with this one.
     fn carry_on(&self, job: &mut NewJob) {
         if job.request_id.is_none() {
@@ -209,6 +221,12 @@ impl JobTx {
     pub async fn commit(self) -> Result<(), Error> {
         self.tx.commit().await?;
         self.waker.wake_all(self.to_wake);
+        if self.cancels_others {
+            self.waker.cancel();
+        }
+        if self.ends_others {
+            self.waker.job_ended();
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 
 mod backoff;
 mod batches;
+pub mod bulk;
 mod cancel;
 mod controls;
 mod dead_letters;
@@ -56,7 +57,7 @@ pub use controls::{
 };
 pub use dead_letters::{
     DeadFilter, DeadGroup, DeadJob, DeadLetters, Redrive, RedriveChunk, RedriveRate, RedrivenJob, dead_jobs,
-    dead_letters,
+    dead_letters, signature,
 };
 pub use depths::{DEPTH_MAX, Depth, depths};
 pub use end::End;

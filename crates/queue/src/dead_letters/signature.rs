@@ -9,7 +9,8 @@ const SIGNATURE_MAX: usize = 160;
 const MESSAGE_MAX: usize = 500;
 
 /// A message with what differs from job to job left out: `#` stands for numbers and ids, `"…"` for what was quoted.
-pub(crate) fn signature(message: &str) -> String {
+#[must_use]
+pub fn signature(message: &str) -> String {
     let end = message.char_indices().nth(MESSAGE_MAX).map_or(message.len(), |(end, _)| end);
     let mut text = String::with_capacity(end);
     let mut rest = &message[..end];

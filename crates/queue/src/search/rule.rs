@@ -19,6 +19,9 @@ pub enum SearchFault {
     /// Too many ids.
     #[error("at most {IDS_MAX} ids can be asked for at once")]
     TooManyIds,
+    /// What is searched cannot be changed as asked: a completed job lives no second time, and what ended is not called off.
+    #[error("no job that this can be done to is searched for")]
+    NothingToChange,
     /// A cursor that another search gave.
     #[error("the cursor belongs to another search or order")]
     Cursor,
@@ -62,7 +65,7 @@ impl JobSearch {
     }
 
     /// The states of live jobs that can match.
-    pub(super) fn live_states(&self) -> Vec<JobState> {
+    pub(crate) fn live_states(&self) -> Vec<JobState> {
         let is_about_ends = self.finished_from.is_some()
             || self.finished_before.is_some()
             || self.code.is_some()
@@ -75,7 +78,7 @@ impl JobSearch {
     }
 
     /// The ends that can match.
-    pub(super) fn ends(&self) -> Vec<JobState> {
+    pub(crate) fn ends(&self) -> Vec<JobState> {
         let is_dead = |state: JobState| matches!(state, JobState::Failed | JobState::Cancelled);
         self.wanted()
             .filter(|state| state.has_ended())

@@ -64,6 +64,6 @@ impl Door<'_> {
             after: deed.after,
             request_id: self.request_id.as_deref(),
         };
-        audit::record(conn, &entry).await.map(drop)
+        audit::record(conn, self.keyring, &entry).await.map(drop)
     }
 }

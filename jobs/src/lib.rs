@@ -3,6 +3,7 @@
 //! A job may run again after any crash, so each is idempotent: it reads what is there, calls out under a key
 //! that derives from its id, and writes only through its lease's fenced transaction.
 
+pub mod audit_log;
 pub mod callback;
 mod context;
 pub mod dead_letters;

@@ -9,6 +9,7 @@
 #![allow(unreachable_pub)]
 
 mod architecture;
+mod audit;
 mod deliveries;
 mod deploy;
 mod embedded;

@@ -97,6 +97,7 @@ pub async fn run(
     let orders = watch::Sender::new(Orders::default());
     let upkeep = Upkeep::start(upkeep::Parts {
         pool: services.pool.clone(),
+        keyring: services.keyring.clone(),
         info,
         settings: settings.clone(),
         kinds: kinds.iter().map(|entry| entry.kind).collect(),

@@ -12,9 +12,10 @@ mod reconcilers;
 mod survey;
 mod watch;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use db::Pool;
+use kernel::sealing::Keyring;
 use queue::Waker;
 use rand::RngExt;
 use tokio::time::{Instant, timeout};
@@ -47,6 +48,7 @@ impl Default for MaintenanceSettings {
 pub(crate) struct Parts {
     /// Three connections at least: one for each lane of the leader.
     pub(crate) pool: Pool,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) settings: Settings,
     pub(crate) kinds: Vec<&'static str>,
     pub(crate) incarnation: Incarnation,

@@ -4,9 +4,10 @@
 //! written, or healthy jobs would be taken back. So heartbeats and upkeep have a thread, a runtime and connections
 //! that nothing else uses; and heartbeats have one to themselves, so that no upkeep is in their way either.
 
-use std::thread;
+use std::{sync::Arc, thread};
 
 use db::Pool;
+use kernel::sealing::Keyring;
 use queue::{ProcessInfo, Waker, limits::Permits};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -40,6 +41,8 @@ pub(crate) struct Parts {
     /// Where and how to connect; its own connections are not used.
     pub(crate) pool: Pool,
     pub(crate) info: ProcessInfo,
+    /// Seals the audit log.
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) settings: Settings,
     pub(crate) kinds: Vec<&'static str>,
     pub(crate) running: Running,
@@ -86,7 +89,8 @@ impl Upkeep {
 }
 
 async fn keep(parts: Parts, drained: CancellationToken, began: oneshot::Sender<Result<Incarnation, Error>>) {
-    let Parts { pool, info, settings, kinds, running, spendings, permits, waker, orders, shutdown } = parts;
+    let Parts { pool, info, keyring, settings, kinds, running, spendings, permits, waker, orders, shutdown } =
+        parts;
     let (beats, pool) = (pool.another(HEARTBEAT_CONNECTIONS), pool.another(UPKEEP_CONNECTIONS));
     match Incarnation::begin(beats.clone(), info, settings.lease, running.clone()).await {
         Ok(incarnation) => {
@@ -119,6 +123,7 @@ async fn keep(parts: Parts, drained: CancellationToken, began: oneshot::Sender<R
                     ),
                     maintenance::run(maintenance::Parts {
                         pool: pool.clone(),
+                        keyring,
                         settings,
                         kinds,
                         incarnation,

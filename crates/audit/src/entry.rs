@@ -9,7 +9,7 @@ use kernel::{
 };
 use serde_json::Value;
 
-use crate::AuditError;
+use crate::{AuditError, stored::Said};
 
 /// What digests of personal values are made for, so that a digest says nothing elsewhere.
 const PERSONAL: &str = "audit.personal";
@@ -104,24 +104,45 @@ pub struct Entry<'a> {
 ///
 /// # Errors
 /// [`AuditError::Database`].
-pub async fn record(conn: &mut Connection, entry: &Entry<'_>) -> Result<AuditId, AuditError> {
+pub async fn record(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    entry: &Entry<'_>,
+) -> Result<AuditId, AuditError> {
     let id = AuditId::new();
+    let actor = entry.actor.to_string();
+    // The text is what is tagged and sealed, so it is made here and not by the database.
+    let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
+    let (before, after) = (text(&entry.before), text(&entry.after));
+    let said = Said {
+        id: id.uuid(),
+        actor_kind: entry.actor.kind().as_str(),
+        actor: &actor,
+        action: entry.action,
+        target: entry.target,
+        tenant_id: entry.tenant.uuid(),
+        before: before.as_deref(),
+        after: after.as_deref(),
+        request_id: entry.request_id,
+    };
     sqlx::query!(
         "with entry as (
-             insert into audit_log (id, actor_kind, actor, action, target, tenant_id, before, after, request_id)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             insert into audit_log
+                 (id, actor_kind, actor, action, target, tenant_id, before, after, request_id, tag)
+             values ($1, $2, $3, $4, $5, $6, $7::text::json, $8::text::json, $9, $10)
              returning id
          )
          insert into audit_unsealed (id) select id from entry",
-        id.uuid(),
-        entry.actor.kind().as_str(),
-        entry.actor.to_string(),
-        entry.action,
-        entry.target,
-        entry.tenant.uuid(),
-        entry.before,
-        entry.after,
-        entry.request_id,
+        said.id,
+        said.actor_kind,
+        said.actor,
+        said.action,
+        said.target,
+        said.tenant_id,
+        said.before,
+        said.after,
+        said.request_id,
+        said.tag(keyring),
     )
     .execute(conn)
     .await?;

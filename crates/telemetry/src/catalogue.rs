@@ -172,6 +172,10 @@ pub const ALL: &[Metric] = &[
     one("millpond_estimates_total", Counter, Unit::Count, &["kind", "stage", "outcome"], Occasion,
         "What was said of when jobs end: within the range, early or late. The database counts, and whoever \
          leads shows it, so take the greatest over processes (`max`)."),
+    one("millpond_audit_unsealed", Gauge, Unit::Count, &[], Leader,
+        "Entries of the audit log that wait to be sealed, counted up to 10,000."),
+    one("millpond_audit_unsealed_age_seconds", Gauge, Unit::Seconds, &[], Leader,
+        "How long the first of them has waited; 0 if none does. Entries are sealed within a second."),
     // The scheduler.
     one("millpond_scheduler_ticks_total", Counter, Unit::Count, &["schedule", "outcome"], Occasion,
         "Ticks by what became of them: enqueued, missed, broken (looks at ticks that make no job)."),

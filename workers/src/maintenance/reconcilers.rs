@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use audit::AuditError;
 use queue::{Error, IndexBounds, Surveyor, VacuumBounds, Vacuums, eta::Judged};
 
 use super::{Parts, survey::Shown, watch::Watch};
@@ -26,6 +27,8 @@ enum Work {
     ResumeCancels,
     /// Batches whose counters or end went wrong are put right.
     RecountBatches,
+    /// Entries of the audit log become links of its chain.
+    SealAudit,
     /// The coming weeks get their partitions.
     MakePartitions,
     /// What is older than the retention goes.
@@ -36,6 +39,8 @@ enum Work {
     Reindex,
     /// The oldest transaction is shown, and reported when it is too old.
     WatchTransactions,
+    /// What waits to be sealed is shown.
+    WatchAudit,
     /// What was said of when jobs end is checked.
     JudgeEstimates,
     /// What tables weigh is shown.
@@ -74,7 +79,9 @@ impl Reconciler {
 
     /// What the leader does in time.
     pub(super) fn in_time() -> Vec<Self> {
-        vec![every(Work::Expire, 1), every(Work::ResumeCancels, 5), every(Work::RecountBatches, 30)]
+        // Entries are sealed within a second of their commit.
+        let seal = Self { work: Work::SealAudit, every: Duration::from_millis(500) };
+        vec![seal, every(Work::Expire, 1), every(Work::ResumeCancels, 5), every(Work::RecountBatches, 30)]
     }
 
     /// What may take its time.
@@ -91,7 +98,9 @@ impl Reconciler {
 
     /// What is shown, so often that an alert on it is soon enough, whatever else takes its time.
     pub(super) fn in_sight() -> Vec<Self> {
-        [Work::WatchTransactions, Work::WatchTables, Work::Survey].map(|work| every(work, 5)).to_vec()
+        [Work::WatchTransactions, Work::WatchTables, Work::WatchAudit, Work::Survey]
+            .map(|work| every(work, 5))
+            .to_vec()
     }
 
     /// How many times as long as it took it rests at the least: what walks past everything that an old transaction keeps
@@ -110,6 +119,8 @@ impl Reconciler {
             Work::Unpark => "unpark",
             Work::ResumeCancels => "resume cancels",
             Work::RecountBatches => "recount batches",
+            Work::SealAudit => "seal audit",
+            Work::WatchAudit => "watch audit",
             Work::MakePartitions => "make partitions",
             Work::Prune => "prune",
             Work::Vacuum => "vacuum",
@@ -125,7 +136,8 @@ impl Reconciler {
     pub(super) const fn time_max(self) -> Duration {
         Duration::from_secs(match self.work {
             Work::TakeBack | Work::Expire | Work::Unpark | Work::ResumeCancels | Work::RecountBatches => 30,
-            Work::WatchTransactions | Work::WatchTables | Work::JudgeEstimates => 10,
+            Work::SealAudit => 30,
+            Work::WatchTransactions | Work::WatchTables | Work::WatchAudit | Work::JudgeEstimates => 10,
             // Its statements have a shorter one each.
             Work::Survey => 30,
             Work::MakePartitions | Work::Prune => 120,
@@ -162,6 +174,11 @@ impl Reconciler {
                 waker.wake_all(resumed.released);
             }
             Work::RecountBatches => recount_batches(parts).await?,
+            Work::SealAudit => drop(jobs::audit_log::seal(pool, &parts.keyring).await.map_err(unaudited)?),
+            Work::WatchAudit => {
+                let mut conn = pool.acquire().await?;
+                memory.shown.audit(audit::unsealed(&mut conn).await.map_err(unaudited)?);
+            }
             Work::MakePartitions => {
                 let made = queue::make_partitions(pool).await?;
                 if made > 0 {
@@ -204,6 +221,10 @@ impl Reconciler {
         }
         Ok(())
     }
+}
+
+fn unaudited(AuditError::Database(error): AuditError) -> Error {
+    Error::Database(error)
 }
 
 async fn take_back(parts: &Parts) -> Result<(), Error> {

@@ -32,6 +32,12 @@ impl Shown {
         self.1.clear();
     }
 
+    pub(super) fn audit(&mut self, unsealed: audit::Unsealed) {
+        let age = unsealed.oldest.map_or(0.0, |age| age.as_secs_f64());
+        self.set("unsealed", metrics::gauge!("millpond_audit_unsealed"), unsealed.entries as f64);
+        self.set("unsealed age", metrics::gauge!("millpond_audit_unsealed_age_seconds"), age);
+    }
+
     pub(super) fn survey(&mut self, survey: &Survey, took: std::time::Duration) {
         for seen in &survey.queues {
             let queue = seen.depth.queue.as_str();

@@ -65,8 +65,8 @@ async fn tamper(pool: &Pool, statement: &str) {
          alter table audit_chain disable trigger user; {statement}"
     );
     let mut conn = pool.acquire().await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *conn).await.unwrap();
-    sqlx::raw_sql("set session_replication_role = origin").execute(&mut *conn).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("set session_replication_role = origin").execute(&mut conn).await.unwrap();
 }
 
 /// The whole log, the oldest first.

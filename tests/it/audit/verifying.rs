@@ -313,39 +313,3 @@ async fn a_long_log_is_verified_in_chunks_and_findings_are_bounded() {
     let bad = ::audit::verify(&mut conn, &keyring(), None, |_| {}).await.unwrap();
     assert_eq!((bad.findings.len(), bad.has_more), (::audit::FINDINGS_MAX, true));
 }
-
-/// Slow, so it is run by its name: `cargo test -- --ignored a_hundred_thousand`.
-#[tokio::test]
-#[ignore = "takes minutes in a debug build"]
-async fn a_hundred_thousand_entries_are_verified_in_memory_that_does_not_grow_with_them() {
-    let db = TestDb::new().await;
-    let pool = db.pool();
-    for _ in 0..100 {
-        let mut tx = db::begin(pool).await.unwrap();
-        for n in 0..1_000 {
-            let entry = Entry {
-                actor: &Actor::System("a test"),
-                action: "tests.change",
-                target: &n.to_string(),
-                tenant: TenantId::SYSTEM,
-                before: None,
-                after: Some(json!({"padding": "x".repeat(1_000)})),
-                request_id: None,
-            };
-            ::audit::record(&mut tx, &keyring(), &entry).await.unwrap();
-        }
-        tx.commit().await.unwrap();
-    }
-    assert_eq!(sealed(pool).await, 100_000);
-    let before = resident_kib();
-    let good = verified(pool, None).await;
-    assert_eq!((good.entries, good.findings), (100_000, Vec::new()));
-    let grown = resident_kib().saturating_sub(before);
-    assert!(grown < 32 * 1_024, "{grown} KiB more");
-}
-
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}

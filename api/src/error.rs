@@ -4,6 +4,8 @@
 //! `{"success":false,"error":{code,message,details?},"requestId"}`. What went wrong inside is logged once, here,
 //! and never shown to the client.
 
+mod of_actions;
+
 use std::any::Any;
 
 use axum::Json;
@@ -16,9 +18,6 @@ use crate::middleware::context::RequestContext;
 
 /// More faults than this are not listed: nobody reads them, and a hostile body could ask for a megabyte of them.
 const FAULTS_LISTED_MAX: usize = 100;
-
-/// What PostgreSQL says when a statement reached its time limit.
-const QUERY_CANCELED: &str = "57014";
 
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
@@ -185,115 +184,6 @@ impl ApiError {
             }
             Self::Panicked(message) => tracing::error!(panic = message, "handler panicked"),
             _ => {}
-        }
-    }
-}
-
-impl From<sqlx::Error> for ApiError {
-    /// No free connection in time means too much to do; anything else is a fault of ours.
-    fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::PoolTimedOut => Self::Overloaded,
-            sqlx::Error::Database(error) if error.code().as_deref() == Some(QUERY_CANCELED) => Self::TooSlow,
-            other => Self::internal(other),
-        }
-    }
-}
-
-impl From<queue::Error> for ApiError {
-    fn from(error: queue::Error) -> Self {
-        match error {
-            queue::Error::Database(error) => error.into(),
-            other => Self::internal(other),
-        }
-    }
-}
-
-impl From<partners::PartnerError> for ApiError {
-    fn from(error: partners::PartnerError) -> Self {
-        match error {
-            partners::PartnerError::Database(error) => error.into(),
-            other => Self::internal(other),
-        }
-    }
-}
-
-impl From<audit::AuditError> for ApiError {
-    fn from(error: audit::AuditError) -> Self {
-        match error {
-            audit::AuditError::Database(error) => error.into(),
-        }
-    }
-}
-
-impl From<identity::IdentityError> for ApiError {
-    fn from(error: identity::IdentityError) -> Self {
-        use identity::IdentityError;
-        match error {
-            IdentityError::Invalid(faults) => Self::Validation(
-                faults.into_iter().map(|fault| Fault::new(fault.field, "INVALID", fault.message)).collect(),
-            ),
-            IdentityError::EmailTaken | IdentityError::LastAdmin => Self::Conflict(error.to_string()),
-            IdentityError::NotFound => Self::NotFound("user"),
-            IdentityError::Busy => Self::Overloaded,
-            IdentityError::Database(error) => error.into(),
-            other => Self::internal(other),
-        }
-    }
-}
-
-impl From<jobs::people::PeopleError> for ApiError {
-    fn from(error: jobs::people::PeopleError) -> Self {
-        use jobs::people::PeopleError;
-        match error {
-            PeopleError::Identity(error) => error.into(),
-            PeopleError::Audit(error) => error.into(),
-            PeopleError::WrongPassword => Self::invalid("current", "INVALID", "is not the present password"),
-            PeopleError::NoSession => Self::NotFound("session"),
-        }
-    }
-}
-
-impl From<jobs::people::SignInError> for ApiError {
-    fn from(error: jobs::people::SignInError) -> Self {
-        use jobs::people::SignInError;
-        match error {
-            SignInError::Wrong => Self::WrongPassword,
-            SignInError::Locked { for_at_most } => Self::RateLimited {
-                message: "too many failed attempts to sign in",
-                retry_after_s: crate::estimate::seconds(for_at_most),
-            },
-            SignInError::Identity(error) => error.into(),
-            SignInError::Audit(error) => error.into(),
-        }
-    }
-}
-
-impl From<jobs::profiles::RequestError> for ApiError {
-    fn from(error: jobs::profiles::RequestError) -> Self {
-        use jobs::profiles::RequestError;
-        match error {
-            RequestError::Queue(error) => error.into(),
-            RequestError::Webhooks(webhooks::WebhookError::Database(error)) => error.into(),
-            RequestError::Audit(error) => error.into(),
-        }
-    }
-}
-
-impl From<jobs::job::JobActionError> for ApiError {
-    fn from(error: jobs::job::JobActionError) -> Self {
-        use jobs::job::JobActionError;
-        match error {
-            JobActionError::NotFound(_) => Self::NotFound("job"),
-            JobActionError::HasEnded { status, .. } => {
-                Self::Conflict(format!("the job has already {status}"))
-            }
-            refused @ (JobActionError::KeyTaken(_) | JobActionError::NotFailed { .. }) => {
-                Self::Conflict(refused.to_string())
-            }
-            JobActionError::Queue(error) => error.into(),
-            JobActionError::Webhooks(webhooks::WebhookError::Database(error)) => error.into(),
-            JobActionError::Audit(error) => error.into(),
         }
     }
 }

@@ -44,6 +44,31 @@ fn session_routes() -> OpenApiRouter<ApiState> {
 /// What operators see and do.
 fn ops_routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
+        .routes(routes!(ops::overview::show))
+        .routes(routes!(ops::queues::list))
+        .routes(routes!(ops::queues::pause))
+        .routes(routes!(ops::queues::resume))
+        .routes(routes!(ops::queues::set_concurrency))
+        .routes(routes!(ops::jobs::list::list))
+        .routes(routes!(ops::jobs::count::count))
+        .routes(routes!(ops::jobs::detail::show))
+        .routes(routes!(ops::jobs::one::retry))
+        .routes(routes!(ops::jobs::one::cancel))
+        .routes(routes!(ops::dead::list))
+        .routes(routes!(ops::limits::list))
+        .routes(routes!(ops::limits::set, ops::limits::reset))
+        .routes(routes!(ops::schedules::list))
+        .routes(routes!(ops::schedules::show, ops::schedules::set, ops::schedules::remove))
+        .routes(routes!(ops::schedules::pause))
+        .routes(routes!(ops::schedules::resume))
+        .routes(routes!(ops::schedules::run))
+        .routes(routes!(ops::workers::list))
+        .routes(routes!(ops::workers::quiet))
+        .routes(routes!(ops::workers::resume))
+        .routes(routes!(ops::workers::stop))
+        .routes(routes!(ops::tenants::list))
+        .routes(routes!(ops::tenants::set))
+        .routes(routes!(ops::history::list))
         .routes(routes!(ops::users::list, ops::users::create))
         .routes(routes!(ops::users::show, ops::users::change))
 }
@@ -131,6 +156,7 @@ mod tests {
             watcher: queue::Watcher::new(),
             estimator: ::jobs::estimator(pool),
             waker: queue::Waker::new(),
+            lease: std::time::Duration::from_millis(settings.queue.lease_ms),
             http: settings.http.clone(),
             api: settings.api.clone(),
             keyring: Arc::new(kernel::sealing::Keyring::generate()),

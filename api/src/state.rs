@@ -34,6 +34,8 @@ pub struct ApiParts {
     pub waker: Waker,
     /// Seals, opens and makes digests.
     pub keyring: Arc<Keyring>,
+    /// How long a worker process counts as alive after its last sign of life.
+    pub lease: Duration,
     /// Limits of requests.
     pub http: config::HttpSettings,
     /// Limits of credentials.
@@ -87,6 +89,11 @@ impl ApiState {
     /// Hashes and checks passwords.
     pub(crate) fn passwords(&self) -> &Passwords {
         &self.0.passwords
+    }
+
+    /// How long a worker process counts as alive after its last sign of life.
+    pub(crate) fn lease(&self) -> Duration {
+        self.0.parts.lease
     }
 
     /// Wakes workers and those who wait.

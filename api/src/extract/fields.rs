@@ -69,6 +69,12 @@ impl Fields {
         }
     }
 
+    /// A value that may be missing, and may be `null` with a meaning of its own.
+    pub fn given<T>(&mut self, name: &str, read: impl FnOnce(&Value) -> Result<T, Problem>) -> Option<T> {
+        let value = self.values.remove(name)?;
+        self.keep(name, read(&value))
+    }
+
     /// Reads all of it, or tells all that is wrong with it. `read` returns `None` only after a fault was noted.
     pub fn finish<T>(mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, ApiError> {
         let read = read(&mut self);

@@ -9,6 +9,23 @@ use http::request::Parts;
 
 use crate::error::ApiError;
 
+/// Longer names are nobody's.
+const NAME_CHARS_MAX: usize = 200;
+
+/// The name in the path.
+pub struct PathName(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathName {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let refused = || ApiError::invalid("name", "INVALID", "must have 1 to 200 printable characters");
+        let Path(text) = parts.extract::<Path<String>>().await.map_err(|_| refused())?;
+        let fits = (1..=NAME_CHARS_MAX).contains(&text.chars().count()) && !text.contains(char::is_control);
+        if fits { Ok(Self(text)) } else { Err(refused()) }
+    }
+}
+
 /// The id in the path.
 pub struct PathId<T>(pub T);
 

@@ -2,8 +2,18 @@
 //!
 //! Every read has a time limit in the database, so that no question can hold up the work.
 
+pub mod dead;
+pub mod history;
+pub mod jobs;
+pub mod limits;
 pub mod listing;
+pub mod overview;
+pub mod owners;
+pub mod queues;
+pub mod schedules;
+pub mod tenants;
 pub mod users;
+pub mod workers;
 
 use std::time::Duration;
 

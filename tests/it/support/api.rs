@@ -42,6 +42,7 @@ impl TestApi {
             watcher: watcher.clone(),
             estimator: estimator.clone(),
             waker: waker.clone(),
+            lease: std::time::Duration::from_millis(settings.queue.lease_ms),
             http: settings.http,
             api: settings.api,
             keyring: super::keyring(),

@@ -29,7 +29,8 @@ pub const LIMIT_DEFAULT: u32 = 50;
 pub const LIMIT_MAX: u32 = 200;
 /// Most rows of a CSV.
 pub const CSV_ROWS_MAX: u32 = 10_000;
-const CURSOR_VERSION: u8 = 1;
+/// Of every list of the control surface.
+pub const CURSOR_VERSION: u8 = 1;
 
 /// A row of a list.
 pub trait Listed: Serialize {

@@ -136,6 +136,7 @@ impl House {
             watcher: watcher.clone(),
             estimator: estimator.clone(),
             waker: waker.clone(),
+            lease: std::time::Duration::from_millis(settings.queue.lease_ms),
             http,
             api: settings.api.clone(),
             keyring: self.keyring.clone(),

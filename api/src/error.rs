@@ -52,6 +52,9 @@ pub enum ApiError {
     /// 401: the address or the password is wrong; which of them is not told.
     #[error("the e-mail address or the password is wrong")]
     WrongPassword,
+    /// 401: the provider of single sign-on does not prove who somebody is.
+    #[error("single sign-on does not prove who you are; begin anew")]
+    NotProven,
     /// 403: the caller is known and may not.
     #[error("{message}")]
     Forbidden {
@@ -126,7 +129,9 @@ impl ApiError {
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthorized | Self::NotSignedIn | Self::WrongPassword => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::NotSignedIn | Self::WrongPassword | Self::NotProven => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
@@ -145,7 +150,7 @@ impl ApiError {
     /// The code programs look at (S0 appendix A and product.md).
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unauthorized | Self::NotSignedIn | Self::WrongPassword => "UNAUTHORIZED",
+            Self::Unauthorized | Self::NotSignedIn | Self::WrongPassword | Self::NotProven => "UNAUTHORIZED",
             Self::Forbidden { .. } => "FORBIDDEN",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::NotFound(_) => "NOT_FOUND",

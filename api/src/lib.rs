@@ -2,7 +2,7 @@
 //!
 //! `router` is the table of contents; `routes/<area>/<resource>.rs` holds wire types and handlers, `extract` what
 //! turns a request into values, `middleware` what surrounds every handler, `error` the one body of all refusals.
-//! The API makes no outgoing call.
+//! The API makes no outgoing call but one: it exchanges the code of a single sign-on.
 
 pub mod error;
 mod estimate;
@@ -12,8 +12,10 @@ mod openapi;
 pub mod router;
 pub mod routes;
 pub mod server;
+mod single_sign_on;
 mod state;
 
 pub use router::router;
 pub use server::{ServerLimits, serve};
+pub use single_sign_on::SingleSignOn;
 pub use state::{ApiParts, ApiState};

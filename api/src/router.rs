@@ -36,6 +36,8 @@ fn quick_routes() -> OpenApiRouter<ApiState> {
 fn session_routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(session::sign_in::sign_in, session::current::show, session::current::sign_out))
+        .routes(routes!(session::single_sign_on::begin))
+        .routes(routes!(session::single_sign_on::end))
         .routes(routes!(session::password::change))
         .routes(routes!(session::sessions::list))
         .routes(routes!(session::sessions::end))
@@ -159,6 +161,7 @@ mod tests {
             lease: std::time::Duration::from_millis(settings.queue.lease_ms),
             http: settings.http.clone(),
             api: settings.api.clone(),
+            single_sign_on: None,
             keyring: Arc::new(kernel::sealing::Keyring::generate()),
             allow_loopback: false,
             render_metrics: Arc::new(|| "up 1\n".to_owned()),

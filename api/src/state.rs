@@ -18,6 +18,7 @@ use crate::extract::credential_cache::CredentialCache;
 use crate::extract::failed_attempts::FailedAttempts;
 use crate::extract::prefer::WAIT_S_MAX;
 use crate::extract::rate_limit::UsedUp;
+use crate::single_sign_on::SingleSignOn;
 
 /// Passwords checked at once: each takes a core, and 19 MiB, for some tens of milliseconds.
 const PASSWORDS_AT_ONCE_MAX: usize = 2;
@@ -40,6 +41,8 @@ pub struct ApiParts {
     pub http: config::HttpSettings,
     /// Limits of credentials.
     pub api: config::ApiSettings,
+    /// Single sign-on, if there is any.
+    pub single_sign_on: Option<SingleSignOn>,
     /// Whether callbacks may lead to this very machine (the sandbox).
     pub allow_loopback: bool,
     /// Renders the process' metrics in Prometheus' text format.
@@ -109,6 +112,18 @@ impl ApiState {
     /// Whether callbacks may lead to this very machine.
     pub fn allow_loopback(&self) -> bool {
         self.0.parts.allow_loopback
+    }
+
+    /// Single sign-on, if there is any.
+    pub(crate) fn single_sign_on(&self) -> Option<&SingleSignOn> {
+        self.0.parts.single_sign_on.as_ref()
+    }
+
+    /// Where people reach this API, without a slash at the end.
+    pub(crate) fn public_url(&self) -> String {
+        let http = &self.0.parts.http;
+        let named = http.public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+        named.unwrap_or_else(|| format!("http://{}", http.listen))
     }
 
     /// Cancelled when the process is to stop.

@@ -2,8 +2,10 @@
 
 mod actions;
 mod sign_in;
+mod single_sign_on;
 
 pub use actions::{
     Changed, PeopleError, PersonChange, change, change_password, create, end_session, list, sign_out,
 };
 pub use sign_in::{Attempt, SignInError, SignedIn, open, sign_in};
+pub use single_sign_on::{Newcomers, SingleSignOnError, sign_in_by};

@@ -21,7 +21,7 @@ mod test_db;
 mod waiting;
 mod worker;
 
-pub use api::{TestApi, client};
+pub use api::{TestApi, client, client_that_stays};
 pub use collector::{Collector, ReceivedSpan};
 pub use job_kit::{JobKit, ManualWorker, TestClock};
 pub use partner::TestPartner;

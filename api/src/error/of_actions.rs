@@ -1,6 +1,6 @@
 //! What the errors of domains and actions are on the wire: the one place where they meet statuses and codes.
 
-use super::{ApiError, Fault};
+use super::{ApiError, Fault, chain};
 
 /// What PostgreSQL says when a statement reached its time limit.
 const QUERY_CANCELED: &str = "57014";
@@ -89,6 +89,30 @@ impl From<jobs::people::SignInError> for ApiError {
             SignInError::Identity(error) => error.into(),
             SignInError::Audit(error) => error.into(),
         }
+    }
+}
+
+impl From<vendors::oidc::OidcError> for ApiError {
+    /// What the provider did wrong is for operators: it is logged here, once.
+    fn from(error: vendors::oidc::OidcError) -> Self {
+        use vendors::oidc::OidcError;
+        tracing::warn!(error = %error, chain = chain(&error), "single sign-on failed");
+        match error {
+            OidcError::Provider(_) => Self::NotReady("the provider of single sign-on cannot be reached"),
+            OidcError::CodeRefused | OidcError::Untrusted { .. } => Self::NotProven,
+        }
+    }
+}
+
+impl From<jobs::people::SingleSignOnError> for ApiError {
+    fn from(error: jobs::people::SingleSignOnError) -> Self {
+        use jobs::people::SingleSignOnError;
+        let (message, code) = match error {
+            SingleSignOnError::Unknown => ("nobody here knows you: ask for an invitation", "NO_ACCOUNT"),
+            SingleSignOnError::Disabled => ("you may not sign in here any more", "ACCOUNT_DISABLED"),
+            SingleSignOnError::SignIn(error) => return error.into(),
+        };
+        Self::Forbidden { message, reason: Box::new(Fault::new("account", code, message)) }
     }
 }
 

@@ -4,6 +4,7 @@ pub mod current;
 pub mod password;
 pub mod sessions;
 pub mod sign_in;
+pub mod single_sign_on;
 
 use chrono::{DateTime, Utc};
 use cookie::time::Duration;

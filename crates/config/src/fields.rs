@@ -107,7 +107,8 @@ pub(crate) const FIELDS: &[Field] = &[
     field("oidc.client_secret", Kind::Secret { chars_max: 4_096 }),
     field("oidc.default_role", Kind::Choice(&["", "viewer", "operator", "admin"])),
     field("oidc.allowed_domains", Kind::Text { chars_max: 4_096, may_be_empty: true }),
-    whole("oidc.timeout_ms", 100, 25_000, "ms"),
+    // Below half the time of a request, which these routes have.
+    whole("oidc.timeout_ms", 100, 14_000, "ms"),
     field("metrics.listen", Kind::Address { may_be_empty: true }),
     field("encryption.keys", Kind::Secret { chars_max: 16_384 }),
     field("trace.endpoint", Kind::Web { may_be_empty: true }),

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod settings;
 pub(crate) mod signals;
+pub(crate) mod single_sign_on;
 pub(crate) mod supervisor;
 pub(crate) mod vendor;
 

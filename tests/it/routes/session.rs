@@ -1,6 +1,7 @@
 //! `/api/v1/session`: signing in and out.
 
 mod guessing;
+mod single_sign_on;
 
 use identity::Role;
 use reqwest::{Method, RequestBuilder};

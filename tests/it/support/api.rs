@@ -1,13 +1,16 @@
 //! The API inside the test process, on a free port, with a client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use api::{ApiParts, ApiState, ServerLimits};
-use config::{Settings, Sources};
+use api::{ApiParts, ApiState, ServerLimits, SingleSignOn};
+use config::{OidcSettings, Settings, Sources};
+use jobs::people::Newcomers;
 use queue::{Waker, Watcher};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use vendors::oidc::Oidc;
 
 use super::{TestDb, TestPartner};
 
@@ -27,9 +30,10 @@ impl TestApi {
 
     /// With other settings, and a waker that a worker in the same "process" may share.
     pub async fn start_with(db: &TestDb, waker: Waker, sources: Sources) -> Self {
-        let settings = Settings::load(&sources).unwrap();
+        let mut settings = Settings::load(&sources).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        settings.http.public_url.get_or_insert_with(|| url.clone());
         let stop = CancellationToken::new();
         let watcher = Watcher::new();
         let limits = ServerLimits::from(&settings.http);
@@ -45,6 +49,7 @@ impl TestApi {
             lease: std::time::Duration::from_millis(settings.queue.lease_ms),
             http: settings.http,
             api: settings.api,
+            single_sign_on: single_sign_on(&settings.oidc),
             keyring: super::keyring(),
             allow_loopback: true,
             render_metrics: Arc::new(move || metrics.render()),
@@ -76,6 +81,19 @@ impl TestApi {
     pub fn waker(&self) -> &Waker {
         &self.waker
     }
+}
+
+/// As the binary makes it.
+fn single_sign_on(oidc: &OidcSettings) -> Option<SingleSignOn> {
+    let provider = Oidc::new(vendors::oidc::OidcSettings {
+        issuer: oidc.issuer.clone()?,
+        client_id: oidc.client_id.clone(),
+        client_secret: oidc.client_secret.as_ref().map(|secret| secret.expose().to_owned()),
+        timeout: Duration::from_millis(oidc.timeout_ms),
+    });
+    let role = oidc.default_role.as_ref().map(|role| role.parse().unwrap());
+    let newcomers = Newcomers { role, domains: oidc.allowed_domains() };
+    Some(SingleSignOn { provider: provider.unwrap(), newcomers })
 }
 
 /// A client that talks to this machine only.

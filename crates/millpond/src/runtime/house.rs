@@ -22,6 +22,7 @@ use vendors::{meter::Meter, smtp::Smtp};
 use crate::error::CliError;
 use crate::runtime::database::Database;
 use crate::runtime::metrics;
+use crate::runtime::single_sign_on::single_sign_on;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::vendor::Vendor;
 
@@ -139,6 +140,7 @@ impl House {
             lease: std::time::Duration::from_millis(settings.queue.lease_ms),
             http,
             api: settings.api.clone(),
+            single_sign_on: single_sign_on(settings)?,
             keyring: self.keyring.clone(),
             allow_loopback: self.vendor.allow_loopback,
             render_metrics: metrics::render(self.database.pool.clone()),

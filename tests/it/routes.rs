@@ -1,6 +1,7 @@
 //! The API as its clients meet it: real HTTP, a real database, and where a job must run, real workers and the fake
 //! vendors of the sandbox. Modules follow the URLs; what all of them share is named by its subject.
 
+mod access;
 mod answer;
 mod authentication;
 mod bodies;

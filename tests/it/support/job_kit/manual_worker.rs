@@ -38,6 +38,11 @@ impl ManualWorker {
         Self { services, kinds, process }
     }
 
+    /// The incarnation's id.
+    pub fn process(&self) -> Uuid {
+        self.process
+    }
+
     /// What its jobs use.
     pub fn services(&self) -> &Arc<Services> {
         &self.services

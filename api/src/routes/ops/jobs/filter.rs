@@ -16,7 +16,7 @@ const SIGNATURE_CHARS_MAX: usize = 200;
 
 /// Query parameters that say which jobs.
 #[derive(Debug, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[allow(dead_code)] // The schema of what is read by hand.
 pub struct JobFilterParams {
     /// States, separated by commas: `scheduled`, `waiting`, `parked`, `ready`, `running`, `completed`, `failed`,

@@ -43,6 +43,7 @@ answer say how many are left, and a 429 says in `Retry-After` when to come back.
         (name = "Workers", description = "The processes that run jobs"),
         (name = "Tenants", description = "Shares of the workers"),
         (name = "History", description = "What became of jobs over time"),
+        (name = "Audit", description = "Who changed what"),
         (name = "Session", description = "Signing in and out"),
         (name = "Users", description = "Who may sign in"),
         (name = "Health", description = "Probes and metrics"),

@@ -5,7 +5,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::SizeAbove;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -47,12 +47,14 @@ fn session_routes() -> OpenApiRouter<ApiState> {
 fn ops_routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(ops::overview::show))
+        .routes(routes!(ops::events::listen))
         .routes(routes!(ops::queues::list))
         .routes(routes!(ops::queues::pause))
         .routes(routes!(ops::queues::resume))
         .routes(routes!(ops::queues::set_concurrency))
         .routes(routes!(ops::jobs::list::list))
         .routes(routes!(ops::jobs::count::count))
+        .routes(routes!(ops::jobs::bulk::preview, ops::jobs::bulk::start))
         .routes(routes!(ops::jobs::detail::show))
         .routes(routes!(ops::jobs::one::retry))
         .routes(routes!(ops::jobs::one::cancel))
@@ -71,6 +73,7 @@ fn ops_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(ops::tenants::list))
         .routes(routes!(ops::tenants::set))
         .routes(routes!(ops::history::list))
+        .routes(routes!(ops::audit::list))
         .routes(routes!(ops::users::list, ops::users::create))
         .routes(routes!(ops::users::show, ops::users::change))
 }
@@ -117,12 +120,14 @@ pub fn document() -> OpenApi {
 /// The first layer is the outermost. A panic is caught inside everything that names, logs, counts and compresses,
 /// so that its answer is like any other.
 fn surrounded(router: Router) -> Router {
+    // Events must not wait in a compressor.
+    let compressed = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE);
     let layers = ServiceBuilder::new()
         .layer(from_fn(name_request))
         .layer(from_fn(log_request))
         .layer(from_fn(measure_request))
         .layer(from_fn(secure))
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN)))
+        .layer(CompressionLayer::new().compress_when(compressed))
         .layer(from_fn(tell_rate))
         .layer(CatchPanicLayer::custom(panicked));
     router

@@ -19,6 +19,7 @@ use crate::extract::failed_attempts::FailedAttempts;
 use crate::extract::prefer::WAIT_S_MAX;
 use crate::extract::rate_limit::UsedUp;
 use crate::single_sign_on::SingleSignOn;
+use crate::routes::ops::events::Listeners;
 
 /// Passwords checked at once: each takes a core, and 19 MiB, for some tens of milliseconds.
 const PASSWORDS_AT_ONCE_MAX: usize = 2;
@@ -62,6 +63,7 @@ struct Inner {
     used_up: UsedUp,
     places: Arc<Semaphore>,
     passwords: Passwords,
+    listeners: Listeners,
 }
 
 impl ApiState {
@@ -75,6 +77,7 @@ impl ApiState {
             used_up: UsedUp::default(),
             places: Arc::new(Semaphore::new(in_flight_max)),
             passwords: Passwords::new(PASSWORDS_AT_ONCE_MAX),
+            listeners: Listeners::default(),
             parts,
         }))
     }
@@ -87,6 +90,11 @@ impl ApiState {
     /// Seals, opens and makes digests.
     pub fn keyring(&self) -> &Keyring {
         &self.0.parts.keyring
+    }
+
+    /// Those who listen to live events.
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.0.listeners
     }
 
     /// Hashes and checks passwords.

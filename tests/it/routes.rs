@@ -10,6 +10,7 @@ mod edge;
 mod following;
 mod health;
 mod idempotency;
+mod ops;
 mod rate_limit;
 mod request_ids;
 mod session;

@@ -222,3 +222,14 @@ impl From<jobs::tenants::TenantActionError> for ApiError {
         }
     }
 }
+
+impl From<jobs::ops::BulkActionError> for ApiError {
+    fn from(error: jobs::ops::BulkActionError) -> Self {
+        use jobs::ops::BulkActionError;
+        match error {
+            BulkActionError::Rate => Self::invalid("ratePerS", "INVALID", error.to_string()),
+            BulkActionError::Queue(error) => error.into(),
+            BulkActionError::Audit(error) => error.into(),
+        }
+    }
+}

@@ -2,7 +2,9 @@
 //!
 //! Every read has a time limit in the database, so that no question can hold up the work.
 
+pub mod audit;
 pub mod dead;
+pub mod events;
 pub mod history;
 pub mod jobs;
 pub mod limits;

@@ -29,5 +29,5 @@ pub use role::{Role, UnknownRole};
 pub use secret::{Secret, SecretKind};
 pub use sessions::{
     OpenedSession, Session, SessionKind, SessionRecord, authenticate, end_session, end_sessions,
-    open_session, prune, sessions_of,
+    open_session, prune, session_works, sessions_of,
 };

@@ -178,6 +178,23 @@ pub async fn authenticate(
     }))
 }
 
+/// Whether a session still works, for those who hold a connection open with it.
+///
+/// # Errors
+/// [`IdentityError::Database`].
+pub async fn session_works(conn: &mut Connection, session: SessionId) -> Result<bool, IdentityError> {
+    let works = sqlx::query_scalar!(
+        r#"select exists (
+               select from sessions s join people p on p.id = s.person_id
+               where s.id = $1 and p.disabled_at is null and s.expires_at > now()
+           ) as "works!""#,
+        session.uuid(),
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(works)
+}
+
 /// Ends a session of a person. Answers whether there was one.
 ///
 /// # Errors

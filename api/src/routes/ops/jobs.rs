@@ -1,5 +1,6 @@
 //! `/api/v1/ops/jobs`: finding jobs among millions, looking at one, trying it again, calling it off.
 
+pub mod bulk;
 pub mod count;
 pub mod detail;
 pub mod filter;

@@ -1,0 +1,243 @@
+//! `GET /api/v1/ops/events`: what happens, as it happens, by server-sent events.
+//!
+//! One task of a process asks the database once a second, while anybody listens, and tells all who do: so a hundred who
+//! watch cost what one costs. `overview` comes when it has changed, `change` for every action of the audit log, without its
+//! details. A listener that cannot keep up misses what is between, and is told the latest overview next. A session that has
+//! ended hears no more within [`SESSION_LOOKED_AT_EVERY`].
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use audit::{Cursor, Filter, Order};
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::Stream;
+use kernel::ids::SessionId;
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, Receiver, Sender};
+use tokio::time::Instant;
+
+use super::overview::OverviewView;
+use crate::error::{ApiError, ErrorBody};
+use crate::extract::person::Viewer;
+use crate::routes::instant;
+use crate::state::ApiState;
+
+/// How often the database is asked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a listener's session is looked at.
+const SESSION_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
+/// Those who listen to one process at once.
+const LISTENERS_MAX: usize = 200;
+/// Events that a slow listener may be behind.
+const BEHIND_MAX: usize = 256;
+/// Changes told in one look.
+const CHANGES_MAX: usize = 200;
+/// Entries are looked for again for so long: they become visible when they commit, in any order.
+const CHANGES_SINCE: Duration = Duration::from_secs(10);
+
+/// An event, written once for all.
+#[derive(Debug, Clone)]
+struct Told {
+    name: &'static str,
+    data: Arc<str>,
+}
+
+/// Who listens. Part of the state.
+#[derive(Debug, Clone)]
+pub struct Listeners(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sender: Sender<Told>,
+    listening: AtomicUsize,
+    latest: Mutex<Option<Arc<str>>>,
+    is_looking: Mutex<bool>,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        let (sender, _) = broadcast::channel(BEHIND_MAX);
+        let (latest, is_looking) = (Mutex::new(None), Mutex::new(false));
+        Self(Arc::new(Inner { sender, listening: AtomicUsize::new(0), latest, is_looking }))
+    }
+}
+
+/// One who listens; leaving counts.
+struct Listener {
+    all: Listeners,
+    receiver: Receiver<Told>,
+    state: ApiState,
+    session: SessionId,
+    looked_at: Instant,
+    first: Option<Arc<str>>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.all.0.listening.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Listeners {
+    /// Begins to listen, and to look where nobody did.
+    fn join(&self, state: &ApiState, session: SessionId) -> Result<Listener, ApiError> {
+        if self.0.listening.fetch_add(1, Ordering::Relaxed) >= LISTENERS_MAX {
+            self.0.listening.fetch_sub(1, Ordering::Relaxed);
+            return Err(ApiError::Overloaded);
+        }
+        let listener = Listener {
+            all: self.clone(),
+            receiver: self.0.sender.subscribe(),
+            state: state.clone(),
+            session,
+            looked_at: Instant::now(),
+            first: self.latest(),
+        };
+        let mut is_looking = self.0.is_looking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_looking {
+            *is_looking = true;
+            tokio::spawn(self.clone().look(state.clone()));
+        }
+        Ok(listener)
+    }
+
+    fn latest(&self) -> Option<Arc<str>> {
+        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks until nobody listens.
+    async fn look(self, state: ApiState) {
+        let mut told = BTreeSet::new();
+        let mut since = kernel::clock::now();
+        while self.goes_on(&state) {
+            // What cannot be read now is read with the next look.
+            if let Err(error) = self.tell(&state, &mut told, &mut since).await {
+                tracing::warn!(%error, "live events could not be read");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Whether anybody listens. Asked and answered under one lock, so that whoever joins meanwhile is not left without.
+    fn goes_on(&self, state: &ApiState) -> bool {
+        let mut is_looking = self.0.is_looking.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_looking = self.0.sender.receiver_count() > 0 && !state.stop().is_cancelled();
+        if !*is_looking {
+            *self.0.latest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        *is_looking
+    }
+
+    async fn tell(
+        &self,
+        state: &ApiState,
+        told: &mut BTreeSet<Cursor>,
+        since: &mut chrono::DateTime<chrono::Utc>,
+    ) -> Result<(), ApiError> {
+        let mut conn = super::reading(state).await?;
+        let overview = queue::ops::overview(&mut conn, state.lease()).await?;
+        let now = overview.at;
+        let overview = json!(OverviewView::from(overview));
+        if self.is_news(&overview) {
+            let data: Arc<str> = overview.to_string().into();
+            *self.0.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&data));
+            let _ = self.0.sender.send(Told { name: "overview", data });
+        }
+        let filter = Filter { from: Some(*since), ..Filter::default() };
+        let changes = audit::list(&mut conn, &filter, Order::Oldest, None, CHANGES_MAX).await?;
+        for entry in changes.entries {
+            if told.insert(entry.id) {
+                let change = json!({
+                    "at": instant(entry.at),
+                    "action": entry.action,
+                    "target": entry.target,
+                    "actorKind": entry.actor_kind,
+                    "requestId": entry.request_id,
+                });
+                let _ = self.0.sender.send(Told { name: "change", data: change.to_string().into() });
+            }
+        }
+        *since = (*since).max(now - CHANGES_SINCE);
+        while told.len() > 2 * CHANGES_MAX {
+            told.pop_first();
+        }
+        Ok(())
+    }
+
+    /// Whether it differs from the last one by more than when it was read.
+    fn is_news(&self, overview: &Value) -> bool {
+        let without_time = |value: &Value| {
+            let mut value = value.clone();
+            value["at"] = Value::Null;
+            for queue in value["queues"].as_array_mut().into_iter().flatten() {
+                // Grows by itself while nothing happens.
+                queue["oldestReadyS"] = queue["oldestReadyS"].as_f64().map(f64::floor).into();
+            }
+            value
+        };
+        let latest = self.latest().and_then(|latest| serde_json::from_str(&latest).ok());
+        latest.is_none_or(|latest: Value| without_time(&latest) != without_time(overview))
+    }
+}
+
+impl Listener {
+    /// The next event; none: the session has ended, or the process is to stop.
+    async fn next(&mut self) -> Option<Told> {
+        if let Some(data) = self.first.take() {
+            return Some(Told { name: "overview", data });
+        }
+        loop {
+            if self.looked_at.elapsed() >= SESSION_LOOKED_AT_EVERY {
+                self.looked_at = Instant::now();
+                let mut conn = self.state.pool().acquire().await.ok()?;
+                if !identity::session_works(&mut conn, self.session).await.ok()? {
+                    return None;
+                }
+            }
+            let stop = self.state.stop().clone();
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = tokio::time::sleep(SESSION_LOOKED_AT_EVERY) => {}
+                told = self.receiver.recv() => match told {
+                    Ok(told) => return Some(told),
+                    Err(RecvError::Lagged(_)) => self.first = self.all.latest(),
+                    Err(RecvError::Closed) => return None,
+                },
+            }
+            if let Some(data) = self.first.take() {
+                return Some(Told { name: "overview", data });
+            }
+        }
+    }
+}
+
+fn stream(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> {
+    futures::stream::unfold(listener, |mut listener| async move {
+        let told = listener.next().await?;
+        Some((Ok(Event::default().event(told.name).data(&*told.data)), listener))
+    })
+}
+
+/// Live events
+///
+/// Server-sent events: `overview` with the body of `GET /api/v1/ops/overview` whenever it has changed, looked at once a
+/// second; `change` with `at`, `action`, `target`, `actorKind` and `requestId` for everything that anybody changes. Lines of
+/// comment keep the connection open.
+#[utoipa::path(
+    get, path = "/api/v1/ops/events", tag = "Overview", operation_id = "listenToEvents",
+    security(("session" = []), ("bearer" = [])), extensions(("x-required-role" = json!("viewer"))),
+    responses((status = 200, description = "events until the session ends", body = String,
+        content_type = "text/event-stream"),
+        (status = 503, description = "OVERLOADED: too many listen already", body = ErrorBody)))]
+pub async fn listen(
+    State(state): State<ApiState>,
+    Viewer(me): Viewer,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let listener = state.listeners().join(&state, me.id)?;
+    Ok(Sse::new(stream(listener)).keep_alive(KeepAlive::default()))
+}

@@ -18,8 +18,8 @@ use crate::extract::credential_cache::CredentialCache;
 use crate::extract::failed_attempts::FailedAttempts;
 use crate::extract::prefer::WAIT_S_MAX;
 use crate::extract::rate_limit::UsedUp;
-use crate::single_sign_on::SingleSignOn;
 use crate::routes::ops::events::Listeners;
+use crate::single_sign_on::SingleSignOn;
 
 /// Passwords checked at once: each takes a core, and 19 MiB, for some tens of milliseconds.
 const PASSWORDS_AT_ONCE_MAX: usize = 2;

@@ -67,7 +67,9 @@ pub async fn of(world: &World, operation: &str, me: &TestPerson) -> Sample {
         "enrichProfile" => body(json!({ "url": profile(&unused("asked")) })),
         "getJob" | "cancelJob" => gap(partners_job(world).await),
         "getOverview" | "listQueues" | "findJobs" | "countJobs" | "listDeadLetters" | "listLimits"
-        | "listSchedules" | "listWorkers" | "listTenants" | "listUsers" | "getHistory" => plain(),
+        | "listSchedules" | "listWorkers" | "listTenants" | "listUsers" | "getHistory" | "listAudit"
+        | "previewBulk" | "listenToEvents" => plain(),
+        "startBulk" => body(json!({ "action": "redrive", "filter": { "kinds": ["nothing.real"] } })),
         "showJob" | "callJobOff" => gap(queued_job(world).await),
         "retryJob" => gap(dead_job(world).await),
         "pauseQueue" => Sample { gap: Some("enrich".to_owned()), ..body(json!({})) },

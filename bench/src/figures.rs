@@ -5,6 +5,7 @@ pub mod drain;
 pub mod enqueue;
 pub mod growth;
 mod list;
+pub mod ops_reads;
 pub mod pickup;
 pub mod snapshot;
 pub mod telemetry;
@@ -110,6 +111,8 @@ pub enum Measurement {
     Snapshot,
     /// See [`telemetry`].
     Telemetry,
+    /// See [`ops_reads`].
+    OpsReads,
 }
 
 /// One value of a figure.
@@ -247,6 +250,7 @@ impl Measurement {
             Self::Backlog(backlog) => backlog::run(bench, backlog, runs).await,
             Self::Snapshot => snapshot::run(bench, runs).await,
             Self::Telemetry => telemetry::run(bench, runs).await,
+            Self::OpsReads => ops_reads::run(bench, runs).await,
         }
     }
 }

@@ -6,7 +6,6 @@
 pub mod audit_log;
 pub mod callback;
 mod context;
-pub mod dead_letters;
 mod door;
 pub mod email;
 pub mod job;

@@ -2,6 +2,7 @@
 //! jobs whose handlers do all that handlers may do.
 
 mod batches;
+mod bulk;
 mod cancelling;
 mod claim_plans;
 mod claiming;

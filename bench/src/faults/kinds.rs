@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use db::{Connection, Pool};
-use jobs::{Context, Entry, Handler, entry};
+use jobs::{Context, Entry, Handler, entry, ops::Bulk};
 use kernel::ids::JobId;
 use queue::{Backoff, Job, JobError, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ pub const KINDS: &[Entry] = &[
     entry::<Abort>(),
     entry::<Acknowledged>(),
     entry::<Block>(),
+    entry::<Bulk>(),
     entry::<Effect>(),
     entry::<Fail>(),
     entry::<Never>(),

@@ -8,6 +8,7 @@ mod freezing;
 mod idling;
 mod killing;
 mod poisoning;
+mod redriving;
 mod restarting;
 mod terminating;
 mod upgrading;
@@ -55,6 +56,7 @@ pub const ALL: &[Scenario] = &[
     scenario!(idling, "an idle transaction beside a load"),
     scenario!(draining, "SIGTERM under load"),
     scenario!(upgrading, "a worker of the next version beside old ones"),
+    scenario!(redriving, "dead jobs redriven in bulk by workers that are killed over it"),
     scenario!(batch, "a batch with failures, cancelled half-way, its workers killed"),
 ];
 

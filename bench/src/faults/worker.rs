@@ -1,6 +1,5 @@
 //! A worker process of a fault run: this program again, told by a variable what to be.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +30,9 @@ pub struct WorkerSpec {
     pub url: String,
     /// Jobs at a time.
     pub slots: usize,
+    /// Jobs of upkeep at a time; none if 0.
+    #[serde(default)]
+    pub maintenance_slots: usize,
     /// How long a lease outlives the last heartbeat.
     pub lease_ms: u64,
     /// How often leases of dead processes are looked for.
@@ -52,6 +54,7 @@ impl WorkerSpec {
         Self {
             url: url.into(),
             slots: 8,
+            maintenance_slots: 0,
             lease_ms: 1_000,
             sweep_ms: 500,
             drain_timeout_ms: 5_000,
@@ -59,6 +62,12 @@ impl WorkerSpec {
             prepared: true,
             listen: true,
         }
+    }
+
+    /// The same, which also carries out bulk changes.
+    #[must_use]
+    pub fn with_maintenance(self, slots: usize) -> Self {
+        Self { maintenance_slots: slots, ..self }
     }
 }
 
@@ -112,7 +121,10 @@ async fn work(spec: &WorkerSpec) -> anyhow::Result<()> {
         tokio::spawn(waker.clone().relay(pool.clone()));
     }
     let settings = workers::Settings {
-        slots: BTreeMap::from([(Queue::Enrich, spec.slots)]),
+        slots: [(Queue::Enrich, spec.slots), (Queue::Maintenance, spec.maintenance_slots)]
+            .into_iter()
+            .filter(|(_, slots)| *slots > 0)
+            .collect(),
         lease: Duration::from_millis(spec.lease_ms),
         sweep: Duration::from_millis(spec.sweep_ms),
         poll: Duration::from_millis(200),

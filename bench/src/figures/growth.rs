@@ -40,7 +40,7 @@ pub async fn run(bench: &Bench<'_>, runs: usize) -> anyhow::Result<Vec<Sample>> 
 }
 
 /// Adds the rows to what the last drain left, as copies of it.
-async fn grow(bench: &Bench<'_>) -> anyhow::Result<()> {
+pub(super) async fn grow(bench: &Bench<'_>) -> anyhow::Result<()> {
     let pool = &bench.database.pool;
     for week in 1..=4 {
         sqlx::query!("select create_jobs_finished_partition(now() - $1::integer * interval '7 days')", week)

@@ -267,6 +267,27 @@ pub const FIGURES: &[Figure] = &[
         Goal::AtLeast(0.97),
         Measurement::Telemetry,
     ),
+    figure(
+        "ops_read_p95",
+        "the slowest of operators' reads beside a drain, 95%, 1M waiting and 10M finished",
+        Unit::Milliseconds,
+        Goal::AtMost(300.0),
+        Measurement::OpsReads,
+    ),
+    figure(
+        "ops_overview_p95",
+        "the overview beside a drain, 95%",
+        Unit::Milliseconds,
+        Goal::AtMost(20.0),
+        Measurement::OpsReads,
+    ),
+    figure(
+        "ops_reads_kept",
+        "drain beside ten readers, of the drain without",
+        Unit::Ratio,
+        Goal::AtLeast(0.97),
+        Measurement::OpsReads,
+    ),
 ];
 
 const fn figure(name: &'static str, title: &'static str, unit: Unit, goal: Goal, by: Measurement) -> Figure {

@@ -2,6 +2,7 @@
 
 use config::{SettingsError, variable};
 use jobs::job::JobActionError;
+use jobs::ops::BulkActionError;
 use jobs::queues::QueueActionError;
 use jobs::schedules::ActionError;
 use partners::{FieldFault, PartnerError};
@@ -94,9 +95,9 @@ pub(crate) enum CliError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] audit::AuditError),
-    /// Dead jobs were not redriven.
+    /// Many jobs were not changed.
     #[error(transparent)]
-    Redrive(#[from] jobs::dead_letters::RedriveError),
+    Bulk(#[from] BulkActionError),
     /// Schedules.
     #[error(transparent)]
     Schedule(#[from] ActionError),
@@ -150,13 +151,11 @@ impl CliError {
             | Self::NoKeys
             | Self::KeysLost { .. }
             | Self::Keys { .. } => "ENCRYPTION_KEYS",
-            Self::Database(_)
-            | Self::Query(_)
-            | Self::Queue(_)
-            | Self::Audit(_)
-            | Self::Redrive(_)
-            | Self::Webhook(_) => "DATABASE",
+            Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Audit(_) | Self::Webhook(_) => {
+                "DATABASE"
+            }
             Self::Schedule(error) => schedule_code(error),
+            Self::Bulk(error) => bulk_code(error),
             Self::NotMigrated => "NOT_MIGRATED",
             Self::Partner(PartnerError::Invalid(_)) | Self::Usage(_) => "VALIDATION_ERROR",
             Self::Partner(PartnerError::NotFound(_)) | Self::NotFound(_) => "NOT_FOUND",
@@ -175,6 +174,7 @@ impl CliError {
         match self {
             Self::Usage(_) | Self::Partner(PartnerError::Invalid(_)) => 2,
             Self::Schedule(error) if schedule_code(error) == "VALIDATION_ERROR" => 2,
+            Self::Bulk(error) if bulk_code(error) == "VALIDATION_ERROR" => 2,
             _ => 1,
         }
     }
@@ -210,6 +210,13 @@ impl CliError {
             next = error.source();
         }
         causes
+    }
+}
+
+fn bulk_code(error: &BulkActionError) -> &'static str {
+    match error {
+        BulkActionError::Rate | BulkActionError::Queue(queue::Error::Search(_)) => "VALIDATION_ERROR",
+        BulkActionError::Queue(_) | BulkActionError::Audit(_) => "DATABASE",
     }
 }
 

@@ -11,14 +11,15 @@ mod redriving;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use db::Connection;
+use db::{Connection, Pool};
 use kernel::ids::JobId;
 use serde::{Deserialize, Serialize};
 
 pub use redriving::RedrivenJob;
 
 use crate::{
-    Error, FoundJob, JobSearch, JobState, LeaseKey, Order, Queue, SearchCursor, SearchFault, search::search,
+    Error, FoundJob, JobSearch, JobState, LeaseKey, Order, Queue, SearchCursor, SearchFault,
+    maintenance::interval, search::search,
 };
 
 /// The kind of the jobs that carry out bulk changes.
@@ -234,6 +235,22 @@ async fn save(conn: &mut Connection, lease: LeaseKey, state: &BulkState) -> Resu
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Removes what is kept of bulk jobs that were last carried on before the retention; at most 10,000 at once. Answers how many.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn prune(pool: &Pool, retention: Duration) -> Result<u64, Error> {
+    let pruned = sqlx::query!(
+        "delete from job_bulks where job_id = any(array(
+             select job_id from job_bulks where updated_at < now() - $1::interval order by updated_at limit 10000
+         ))",
+        interval(retention),
+    )
+    .execute(pool)
+    .await?;
+    Ok(pruned.rows_affected())
 }
 
 /// How long after the first the job of this number runs.

@@ -1,10 +1,6 @@
-//! Dead letters: jobs of history that failed, to be looked at in groups and given another life in bulk.
-//!
-//! A bulk redrive works in chunks, each in a transaction of its own, and freezes its filter first: what fails again is
-//! younger than the filter and is not taken twice. Interrupted anywhere, the same frozen filter goes on where it
-//! stopped, and keeps the rate across the gap.
+//! Dead letters: jobs of history that failed, to be looked at in groups and one by one. [`bulk`](crate::bulk) gives them
+//! another life.
 
-mod redriving;
 mod signature;
 
 use std::collections::{HashMap, hash_map::Entry};
@@ -13,8 +9,6 @@ use chrono::{DateTime, Utc};
 use db::Connection;
 use kernel::ids::{JobId, TenantId};
 use uuid::Uuid;
-
-pub use redriving::{Redrive, RedriveChunk, RedriveRate, RedrivenJob};
 
 use crate::{Error, Failure, FoundJob, JobSearch, JobState, Order, search};
 pub use signature::signature;

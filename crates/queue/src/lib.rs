@@ -55,10 +55,7 @@ pub use cancel::{Cancelled, cancel};
 pub use controls::{
     Pause, QueueBound, Scope, pause, pauses, queue_bounds, resume, running, set_queue_concurrency,
 };
-pub use dead_letters::{
-    DeadFilter, DeadGroup, DeadJob, DeadLetters, Redrive, RedriveChunk, RedriveRate, RedrivenJob, dead_jobs,
-    dead_letters, signature,
-};
+pub use dead_letters::{DeadFilter, DeadGroup, DeadJob, DeadLetters, dead_jobs, dead_letters, signature};
 pub use depths::{DEPTH_MAX, Depth, depths};
 pub use end::End;
 pub use enqueue::{Enqueued, enqueue, enqueue_many, queues_of};

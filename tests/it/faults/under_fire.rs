@@ -83,6 +83,11 @@ async fn cuts_silence_and_lost_answers_to_commits_are_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_jobs_are_redriven_in_bulk_none_twice_and_none_left_whoever_is_killed_over_it() {
+    play("redriving").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_aborts_its_process_is_dead_after_three_workers_and_takes_no_other_with_it() {
     play("poisoning").await;
 }

@@ -5,20 +5,25 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use db::Pool;
-use jobs::dead_letters::redrive_many;
+use jobs::ops::{Bulk, BulkRequest, start_bulk};
 use jobs::webhooks::Deliver;
+use jobs::{Entry, entry};
 use kernel::ids::{DeliveryId, JobId, PartnerId};
-use queue::{DeadFilter, Failure, JobStatus, NewBatch, Redrive, RedriveRate, claim};
+use queue::bulk::BulkAction;
+use queue::{DeadFilter, Failure, JobSearch, JobStatus, NewBatch, claim};
 use serde_json::json;
 use webhooks::{DeliveryStatus, NewDelivery};
 
 use super::kinds::Urgent;
 use super::*;
-use crate::support::TestDb;
+use crate::support::{TestDb, TestWorker, WorkerOptions, door, found};
 
 /// More than one chunk, and not a multiple of one.
 const MANY: usize = 2_000 - 1;
-const RATE: RedriveRate = RedriveRate { jobs: 50, per: Duration::from_secs(1) };
+const RATE: f64 = 50.0;
+
+/// A worker that knows nothing else, and works no other queue: what it redrives stays where it is.
+const BULK: &[Entry] = &[entry::<Bulk>()];
 
 /// Fails all jobs of a queue that are ready, each as its position says.
 async fn fail_all(pool: &Pool, why: impl Fn(usize) -> Failure) -> Vec<JobId> {
@@ -48,20 +53,47 @@ fn of_code(code: &str) -> DeadFilter {
     DeadFilter { code: Some(code.to_owned()), ..DeadFilter::default() }
 }
 
-async fn begin(pool: &Pool, filter: DeadFilter, rate: Option<RedriveRate>) -> Redrive {
-    let mut conn = pool.acquire().await.unwrap();
-    Redrive::begin(&mut conn, filter, rate).await.unwrap()
+fn bulk_worker(db: &TestDb) -> TestWorker {
+    let mut options = WorkerOptions::new(BULK);
+    options.settings.slots.retain(|queue, _| *queue == Queue::Maintenance);
+    options.start(db)
+}
+
+/// Asks for all that match to be redriven.
+async fn asked(db: &TestDb, filter: &JobSearch, rate_per_s: Option<f64>) -> (JobId, JobSearch) {
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    let request = BulkRequest { action: BulkAction::Redrive, filter: filter.clone(), rate_per_s };
+    let started = start_bulk(&mut tx, &door(), request).await.unwrap();
+    tx.commit().await.unwrap();
+    (started.job, started.filter)
+}
+
+/// What came of a bulk job: how many were moved, and how many were left for their keys.
+async fn outcome(db: &TestDb, job: JobId) -> (u64, u64) {
+    let record = found("the bulk job ends", async || {
+        let record = record(db.pool(), job).await;
+        record.status.has_ended().then_some(record)
+    })
+    .await;
+    assert_eq!(record.status, JobStatus::Completed, "{:?}", record.failure);
+    let result = record.result.unwrap();
+    (result["changed"].as_u64().unwrap(), result["keyTaken"].as_u64().unwrap())
 }
 
 /// Redrives all that match, and answers how many were moved and how many were left for their keys.
-async fn redriven(pool: &Pool, filter: DeadFilter, rate: Option<RedriveRate>) -> (u64, u64) {
-    let mut redrive = begin(pool, filter, rate).await;
-    redrive_many(pool, &mut redrive, |_| {}).await.unwrap();
-    (redrive.moved(), redrive.key_taken())
+async fn redriven(db: &TestDb, filter: DeadFilter, rate_per_s: Option<f64>) -> (u64, u64) {
+    let (job, _) = asked(db, &JobSearch::from(&filter), rate_per_s).await;
+    let worker = bulk_worker(db);
+    let outcome = outcome(db, job).await;
+    worker.stop().await;
+    outcome
 }
 
 async fn run_at(pool: &Pool) -> Vec<DateTime<Utc>> {
-    sqlx::query_scalar!("select run_at from jobs order by run_at").fetch_all(pool).await.unwrap()
+    sqlx::query_scalar!("select run_at from jobs where kind = 'test.scripted' order by run_at")
+        .fetch_all(pool)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -132,75 +164,78 @@ async fn only_what_the_filter_names_is_redriven() {
         DeadFilter { ids: vec![JobId::new(), cancelled], ..DeadFilter::default() },
     ];
     for filter in none {
-        assert_eq!(redriven(db.pool(), filter.clone(), None).await, (0, 0), "{filter:?}");
+        assert_eq!(redriven(&db, filter.clone(), None).await, (0, 0), "{filter:?}");
     }
     let by_tenant = DeadFilter { tenant: Some(tenant), ..DeadFilter::default() };
-    assert_eq!(redriven(db.pool(), by_tenant, None).await, (1, 0));
+    assert_eq!(redriven(&db, by_tenant, None).await, (1, 0));
     let by_kind = DeadFilter { kinds: vec!["test.urgent".into()], ..DeadFilter::default() };
-    assert_eq!(redriven(db.pool(), by_kind, None).await, (1, 0));
+    assert_eq!(redriven(&db, by_kind, None).await, (1, 0));
     assert_eq!(record(db.pool(), urgent).await.status, JobStatus::Queued);
     let by_id = DeadFilter { ids: dead_ones.clone(), ..DeadFilter::default() };
-    assert_eq!(redriven(db.pool(), by_id, None).await, (2, 0));
+    assert_eq!(redriven(&db, by_id, None).await, (2, 0));
     assert_eq!(record(db.pool(), cancelled).await.status, JobStatus::Cancelled);
     let again = record(db.pool(), dead_ones[0]).await;
     assert_eq!((again.attempts, again.errors.len(), again.errors[0].code.as_str()), (0, 1, "BROKEN"));
 }
 
 #[tokio::test]
-async fn thousands_are_redriven_at_a_rate_by_somebody_who_is_interrupted_none_twice_and_none_left() {
+async fn thousands_are_redriven_at_a_rate_by_workers_that_die_none_twice_and_none_left() {
+    const QUICK: usize = 800;
     let db = TestDb::new().await;
     let all: HashSet<JobId> =
         dead(db.pool(), (0..MANY).map(|_| plain()).collect()).await.into_iter().collect();
     assert_eq!(all.len(), MANY);
+    let (job, filter) = asked(&db, &JobSearch::from(&of_code("BROKEN")), Some(QUICK as f64)).await;
 
-    // The first dies after a chunk, in the middle of the next.
-    let mut first = begin(db.pool(), of_code("BROKEN"), Some(RATE)).await;
-    let filter = first.filter().clone();
-    let mut tx = db::begin(db.pool()).await.unwrap();
-    let chunk = first.chunk(&mut tx).await.unwrap().unwrap();
-    tx.commit().await.unwrap();
-    first.committed(&chunk);
-    let mut tx = db::begin(db.pool()).await.unwrap();
-    let lost = first.chunk(&mut tx).await.unwrap().unwrap();
-    assert!(lost.jobs.iter().all(|job| all.contains(&job.id)));
-    drop(tx);
-    let moved = chunk.jobs.len();
-    assert!(0 < moved && moved < MANY);
-
+    // More of them die than any job survives that does not get on.
+    for death in 1..=4 {
+        let worker = bulk_worker(&db);
+        let moved = found("some more are moved", async || {
+            let state = state_of(&db, job).await;
+            (state.changed >= death * 300).then_some(state.changed)
+        })
+        .await;
+        worker.crash();
+        assert!(moved < MANY as u64);
+    }
     // What fails again meanwhile is younger than the filter.
     let again = claimed(db.pool(), process(db.pool()).await).await.lease;
     end(db.pool(), again, End::Failed(failure("BROKEN"))).await;
 
-    let mut told = Vec::new();
-    let mut second = begin(db.pool(), filter.clone(), Some(RATE)).await;
-    let queues = redrive_many(db.pool(), &mut second, |redrive| told.push(redrive.moved())).await.unwrap();
-    assert_eq!(queues, [Queue::Enrich]);
-    assert_eq!((second.moved(), second.key_taken()), ((MANY - moved) as u64, 0));
-    assert!(told.is_sorted() && told.len() > 2 && told.last() == Some(&second.moved()), "{told:?}");
-    assert_eq!(redriven(db.pool(), filter, Some(RATE)).await, (0, 0), "none is left");
+    let worker = bulk_worker(&db);
+    assert_eq!(outcome(&db, job).await, (MANY as u64, 0));
+    let (same, frozen_again) = asked(&db, &filter, None).await;
+    assert_eq!(frozen_again, filter);
+    assert_eq!(outcome(&db, same).await, (0, 0), "none is left");
+    worker.stop().await;
 
     let mut conn = db.pool().acquire().await.unwrap();
     let dead_again = queue::dead_letters(&mut conn, &DeadFilter::default(), 10).await.unwrap();
     assert_eq!(dead_again.counted, 1);
     let times = run_at(db.pool()).await;
     assert_eq!(times.len(), MANY - 1);
-    // No second sees more than the rate, also where the second took over from the first.
-    let most = usize::try_from(RATE.jobs).unwrap();
-    for window in times.windows(most + 1) {
-        assert!(window[most] - window[0] >= chrono::Duration::from_std(RATE.per).unwrap(), "{window:?}");
+    // No second sees more than the rate, also where one took over from another.
+    for window in times.windows(QUICK + 2) {
+        assert!(window[QUICK + 1] - window[0] >= chrono::Duration::seconds(1), "{window:?}");
     }
-    let took = *times.last().unwrap() - times[0];
-    assert!(took.num_seconds() < 2 * i64::try_from(MANY / most).unwrap(), "and the rate is used: {took}");
+}
+
+async fn state_of(db: &TestDb, job: JobId) -> queue::bulk::BulkState {
+    let mut conn = db.pool().acquire().await.unwrap();
+    queue::bulk::state(&mut conn, job).await.unwrap()
 }
 
 #[tokio::test]
 async fn two_who_redrive_the_same_at_once_redrive_each_job_once() {
     let db = TestDb::new().await;
     let all = dead(db.pool(), (0..MANY).map(|n| plain().unique(format!("key {n}"))).collect()).await;
-    let both = tokio::join!(
-        redriven(db.pool(), DeadFilter::default(), None),
-        redriven(db.pool(), DeadFilter::default(), None)
-    );
+    let every = JobSearch::from(&DeadFilter::default());
+    let (one, other) = tokio::join!(asked(&db, &every, None), asked(&db, &every, None));
+    let workers = [bulk_worker(&db), bulk_worker(&db)];
+    let both = (outcome(&db, one.0).await, outcome(&db, other.0).await);
+    for worker in workers {
+        worker.stop().await;
+    }
     assert_eq!((both.0.0 + both.1.0, both.0.1 + both.1.1), (all.len() as u64, 0));
     let ready = sqlx::query_scalar!(r#"select count(*) as "n!" from jobs where state = 'ready'"#)
         .fetch_one(db.pool())
@@ -218,10 +253,10 @@ async fn jobs_whose_key_another_holds_stay_dead_and_are_counted() {
     let with_period = dead(db.pool(), vec![kept]).await;
     let holder = stored(db.pool(), plain().unique("a").delay(LONG)).await;
     // Of the two with key b one lives; a is held by another; c is its own still.
-    assert_eq!(redriven(db.pool(), DeadFilter::default(), None).await, (3, 2));
+    assert_eq!(redriven(&db, DeadFilter::default(), None).await, (3, 2));
     assert_eq!(record(db.pool(), with_period[0]).await.status, JobStatus::Queued);
     cancel(db.pool(), TenantId::SYSTEM, holder).await;
-    assert_eq!(redriven(db.pool(), DeadFilter::default(), None).await, (1, 1));
+    assert_eq!(redriven(&db, DeadFilter::default(), None).await, (1, 1));
 }
 
 #[tokio::test]
@@ -231,12 +266,12 @@ async fn a_key_that_outlived_its_holder_and_its_time_is_nobodys() {
     let holder = running(db.pool(), plain().unique_for("d", Duration::from_secs(3_600)).priority(-5)).await;
     end(db.pool(), holder.lease, done(json!(1))).await;
     let by_id = DeadFilter { ids: old, ..DeadFilter::default() };
-    assert_eq!(redriven(db.pool(), by_id.clone(), None).await, (0, 1));
+    assert_eq!(redriven(&db, by_id.clone(), None).await, (0, 1));
     sqlx::query!("update job_unique_keys set held_until = now() - interval '1 second' where key = 'd'")
         .execute(db.pool())
         .await
         .unwrap();
-    assert_eq!(redriven(db.pool(), by_id, None).await, (1, 0));
+    assert_eq!(redriven(&db, by_id, None).await, (1, 0));
 }
 
 #[tokio::test]
@@ -248,7 +283,7 @@ async fn redriven_children_are_pending_in_their_open_batch() {
     let stored = queue::enqueue_batch(&mut tx, NewBatch::of(children)).await.unwrap();
     tx.commit().await.unwrap();
     fail_all(db.pool(), |_| failure("BROKEN")).await;
-    assert_eq!(redriven(db.pool(), of_code("BROKEN"), Some(RATE)).await, (5, 0));
+    assert_eq!(redriven(&db, of_code("BROKEN"), Some(RATE)).await, (5, 0));
     let mut conn = db.pool().acquire().await.unwrap();
     let batch = queue::batch(&mut conn, TenantId::SYSTEM, stored.id).await.unwrap().unwrap();
     assert_eq!((batch.failed, batch.pending), (0, 6));
@@ -269,7 +304,7 @@ async fn the_deliveries_of_redriven_jobs_are_pending_again() {
     let claimed = claim(db.pool(), process(db.pool()).await, Queue::Webhooks, 1).await.unwrap();
     end(db.pool(), claimed[0].lease, End::Failed(failure("NOT_DELIVERED"))).await;
 
-    assert_eq!(redriven(db.pool(), of_code("NOT_DELIVERED"), None).await, (1, 0));
+    assert_eq!(redriven(&db, of_code("NOT_DELIVERED"), None).await, (1, 0));
     let delivery = webhooks::get(&mut conn, tenant, id).await.unwrap().unwrap();
     assert_eq!(delivery.status, DeliveryStatus::Pending);
 }

@@ -268,6 +268,7 @@ async fn prune(parts: &Parts) -> Result<(), Error> {
     let retention = parts.settings.maintenance.retention;
     let pruned = queue::prune(&parts.pool, retention).await?;
     let batches = queue::prune_batches(&parts.pool, retention).await?;
+    queue::bulk::prune(&parts.pool, retention).await?;
     if pruned != queue::Pruned::default() || batches > 0 {
         tracing::info!(
             partitions_created = pruned.partitions_created,

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use config::Settings;
 use db::Pool;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jobs::ops::{BulkRequest, BulkStarted, start_bulk};
 use kernel::ids::{JobId, TenantId};
-use queue::{DeadFilter, DeadGroup, DeadJob, DeadLetters, Queue, Redrive, RedriveRate};
+use queue::bulk::{BulkAction, BulkState};
+use queue::{DeadFilter, DeadGroup, DeadJob, DeadLetters, JobSearch, JobStatus, Queue, Waker};
 use serde_json::{Value, json};
 
 use super::jobs::{Names, instant};
@@ -17,12 +20,14 @@ use super::partners;
 use crate::cli::Globals;
 use crate::error::CliError;
 use crate::output::{Output, tell};
-use crate::runtime::{Database, Signals, settings};
+use crate::runtime::{Asker, Database, Signals, settings};
 
 /// Most rows shown at once.
 const LIMIT_MAX: u16 = 1_000;
 /// Lines come no more often than this where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How often the progress of a redrive is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What can be done with dead jobs.
 #[derive(Debug, Subcommand)]
@@ -84,7 +89,8 @@ Examples:
   millpond dead redrive --partner techcombank --since 2026-11-21T09:00:00Z --rate 600/m
   millpond dead redrive --all --at-once
 
-Jobs that fail again are not taken a second time. Interrupted, it says how to go on.")]
+A worker carries it out, as a job of its own that goes on whatever becomes of this command; jobs that fail again are not
+taken a second time.")]
 pub(crate) struct RedriveArgs {
     #[command(flatten)]
     filter: FilterArgs,
@@ -100,8 +106,11 @@ pub(crate) struct RedriveArgs {
 }
 
 /// A rate as people write it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rate(RedriveRate);
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rate {
+    /// Jobs in a second.
+    per_s: f64,
+}
 
 impl FromStr for Rate {
     type Err = String;
@@ -110,13 +119,13 @@ impl FromStr for Rate {
         const EXPECTED: &str = "expected a number of jobs per s, m or h, such as 50/s";
         let (jobs, unit) = text.split_once('/').ok_or(EXPECTED)?;
         let seconds = match unit.trim() {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
             _ => return Err(EXPECTED.to_owned()),
         };
-        match jobs.trim().parse() {
-            Ok(jobs) if jobs > 0 => Ok(Self(RedriveRate { jobs, per: Duration::from_secs(seconds) })),
+        match jobs.trim().parse::<u32>() {
+            Ok(jobs) if jobs > 0 => Ok(Self { per_s: f64::from(jobs) / seconds }),
             _ => Err(EXPECTED.to_owned()),
         }
     }
@@ -148,16 +157,24 @@ impl FilterArgs {
 pub(crate) async fn run(globals: &Globals, command: DeadCommand) -> Result<(), CliError> {
     let settings = settings::for_command(globals)?;
     let database = Box::pin(Database::for_command(&settings)).await?;
-    let result = act(&database.pool, Output::new(globals.json), command).await;
+    let result = act(&settings, &database, Output::new(globals.json), command).await;
     let closed = database.close().await;
     result.and(closed)
 }
 
-async fn act(pool: &Pool, output: Output, command: DeadCommand) -> Result<(), CliError> {
+async fn act(
+    settings: &Settings,
+    database: &Database,
+    output: Output,
+    command: DeadCommand,
+) -> Result<(), CliError> {
+    let pool = &database.pool;
     match command {
         DeadCommand::List(arguments) => list(pool, output, arguments).await,
         DeadCommand::Show(arguments) => show(pool, output, arguments).await,
-        DeadCommand::Redrive(arguments) => redrive(pool, output, arguments).await,
+        DeadCommand::Redrive(arguments) => {
+            redrive(pool, output, &Asker::new(settings, database).await?, arguments).await
+        }
     }
 }
 
@@ -182,7 +199,7 @@ async fn show(pool: &Pool, output: Output, arguments: ListArgs) -> Result<(), Cl
     output.show(&json, || jobs_as_table(&jobs, &names))
 }
 
-async fn redrive(pool: &Pool, output: Output, arguments: RedriveArgs) -> Result<(), CliError> {
+async fn redrive(pool: &Pool, output: Output, asker: &Asker, arguments: RedriveArgs) -> Result<(), CliError> {
     let filter = arguments.filter.filter(pool).await?;
     if filter == DeadFilter::default() && !arguments.all {
         return Err(CliError::Usage(
@@ -190,50 +207,68 @@ async fn redrive(pool: &Pool, output: Output, arguments: RedriveArgs) -> Result<
                 .to_owned(),
         ));
     }
-    let rate = (!arguments.at_once).then_some(arguments.rate.0);
-    let mut conn = pool.acquire().await?;
-    let mut redrive = Redrive::begin(&mut conn, filter, rate).await?;
-    let expected = queue::dead_letters(&mut conn, redrive.filter(), 0).await?;
-    drop(conn);
+    let rate_per_s = (!arguments.at_once).then_some(arguments.rate.per_s);
+    let request = BulkRequest { action: BulkAction::Redrive, filter: JobSearch::from(&filter), rate_per_s };
     let mut signals = Signals::listen()?;
-    let mut progress = Progress::new(&expected);
-    let moving = jobs::dead_letters::redrive_many(pool, &mut redrive, |redrive| progress.show(redrive));
-    let moved = tokio::select! {
-        moved = moving => moved.map_err(CliError::from),
-        () = signals.asked() => Err(CliError::Interrupted),
+    let mut tx = db::begin(pool).await?;
+    let started = start_bulk(&mut tx, &asker.door(), request).await?;
+    tx.commit().await?;
+    let waker = Waker::new();
+    waker.wake(started.queue);
+    waker.tell_now(pool).await;
+    let state = tokio::select! {
+        state = followed(pool, &started) => state?,
+        () = signals.asked() => {
+            let job = started.job;
+            tell(&format!("it goes on without this command: millpond jobs show {job}, millpond jobs cancel {job}"));
+            return Err(CliError::Interrupted);
+        }
     };
-    progress.finish();
-    if let Err(error) = moved {
-        tell(&format!(
-            "{} jobs are moved; the same command with --before {} goes on with the rest",
-            redrive.moved(),
-            redrive.before().to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
-        ));
-        return Err(error);
-    }
     let json = json!({
-        "moved": redrive.moved(),
-        "keyTaken": redrive.key_taken(),
-        "before": redrive.before(),
-        "pacedUntil": rate.map(|_| instant(redrive.paced_until())),
+        "jobId": started.job,
+        "moved": state.changed,
+        "keyTaken": state.key_taken,
+        "gone": state.gone,
+        "before": started.filter.finished_before,
+        "pacedUntil": state.next_at.map(instant),
     });
-    output.show(&json, || outcome(&redrive, rate.is_some()))
+    output.show(&json, || outcome(&state))
+}
+
+/// Waits for the end of the job that carries a redrive out, and shows how far it is.
+async fn followed(pool: &Pool, started: &BulkStarted) -> Result<BulkState, CliError> {
+    let mut progress = Progress::new(started.matched.count);
+    loop {
+        let mut conn = pool.acquire().await?;
+        let job = queue::get(&mut conn, TenantId::SYSTEM, started.job).await?;
+        let state = queue::bulk::state(&mut conn, started.job).await?;
+        drop(conn);
+        progress.show(&state);
+        match job.as_ref().map(|job| job.status) {
+            Some(JobStatus::Queued | JobStatus::Processing) => tokio::time::sleep(LOOK_EVERY).await,
+            Some(JobStatus::Completed) => {
+                progress.finish();
+                return Ok(state);
+            }
+            ended => {
+                progress.finish();
+                let how = ended.map_or("gone", JobStatus::as_str);
+                let (job, moved) = (started.job, state.changed);
+                return Err(CliError::Conflict(format!("{job} is {how}; {moved} jobs were moved before")));
+            }
+        }
+    }
 }
 
 /// What it came to, for people.
-fn outcome(redrive: &Redrive, is_paced: bool) -> String {
-    let mut text = match redrive.moved() {
-        0 => "no dead job was moved back to work".to_owned(),
-        moved if is_paced => {
-            format!("{moved} jobs run again, the last from {}", instant(redrive.paced_until()))
-        }
-        moved => format!("{moved} jobs run again"),
+fn outcome(state: &BulkState) -> String {
+    let mut text = match (state.changed, state.next_at) {
+        (0, _) => "no dead job was moved back to work".to_owned(),
+        (moved, Some(next_at)) => format!("{moved} jobs run again, the last from {}", instant(next_at)),
+        (moved, None) => format!("{moved} jobs run again"),
     };
-    if redrive.key_taken() > 0 {
-        text.push_str(&format!(
-            "; {} stay dead, since other jobs do the same work already",
-            redrive.key_taken()
-        ));
+    if state.key_taken > 0 {
+        text.push_str(&format!("; {} stay dead, since other jobs do the same work already", state.key_taken));
     }
     text
 }
@@ -246,18 +281,18 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(expected: &DeadLetters) -> Self {
+    fn new(expected: u64) -> Self {
         let at_terminal = std::io::stderr().is_terminal();
         let target = if at_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(expected.counted), target);
+        let bar = ProgressBar::with_draw_target(Some(expected), target);
         if let Ok(style) = ProgressStyle::with_template("redriving [{bar:40}] {pos}/{len}  {elapsed}") {
             bar.set_style(style.progress_chars("=> "));
         }
         Self { bar, at_terminal, last_line: Instant::now() }
     }
 
-    fn show(&mut self, redrive: &Redrive) {
-        let done = redrive.moved() + redrive.key_taken();
+    fn show(&mut self, state: &BulkState) {
+        let done = state.met();
         // More than were counted beforehand.
         if self.bar.length().is_some_and(|expected| expected < done) {
             self.bar.set_length(done);
@@ -265,7 +300,7 @@ impl Progress {
         self.bar.set_position(done);
         if !self.at_terminal && self.last_line.elapsed() >= LINE_EVERY {
             self.last_line = Instant::now();
-            tell(&format!("{} jobs moved back to work …", redrive.moved()));
+            tell(&format!("{} jobs moved back to work …", state.changed));
         }
     }
 
@@ -353,9 +388,8 @@ mod tests {
 
     #[test]
     fn rates_are_jobs_per_second_minute_or_hour() {
-        for (text, jobs, seconds) in [("50/s", 50, 1), ("600/m", 600, 60), (" 1 / h", 1, 3_600)] {
-            let rate = RedriveRate { jobs, per: Duration::from_secs(seconds) };
-            assert_eq!(text.parse(), Ok(Rate(rate)), "{text}");
+        for (text, per_s) in [("50/s", 50.0), ("600/m", 10.0), (" 1 / h", 1.0 / 3_600.0)] {
+            assert_eq!(text.parse(), Ok(Rate { per_s }), "{text}");
         }
         for text in ["", "50", "50/d", "0/s", "-1/s", "x/s", "50/"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");

@@ -14,8 +14,8 @@ use crate::{Error, Failure, FoundJob, JobSearch, JobState, Order, search};
 pub use signature::signature;
 pub(crate) use signature::words_of;
 
-/// Dead jobs looked at for the groups; the newest of them.
-const COUNTED_MAX: i64 = 50_000;
+/// Dead jobs looked at for the groups: the newest of those within the filter's range of time.
+const LOOKED_MAX: i64 = 30_000;
 /// Ids shown of a group.
 const SAMPLES_MAX: usize = 3;
 
@@ -68,9 +68,9 @@ impl DeadFilter {
 pub struct DeadLetters {
     /// The groups, the largest first.
     pub groups: Vec<DeadGroup>,
-    /// How many dead jobs were looked at: all there are, unless the next field says otherwise.
+    /// How many dead jobs match: all there are, unless the next field says otherwise.
     pub counted: u64,
-    /// There are more than were looked at: every count is of the newest alone, and at least that.
+    /// There may be more than were looked at: every count is of the newest 30,000 dead jobs of the range of time alone.
     pub is_capped: bool,
 }
 
@@ -134,36 +134,33 @@ pub async fn dead_letters(
         filter.finished_from,
         filter.finished_before,
         &filter.uuids(),
-        COUNTED_MAX + 1,
+        LOOKED_MAX,
         filter.signature.as_deref().map(words_of),
     )
     .fetch_all(conn)
     .await?;
     let mut groups: HashMap<(String, String, String), DeadGroup> = HashMap::new();
-    let mut counted = 0;
+    let (mut counted, mut looked) = (0, 0);
     for row in rows {
-        let message = signature(&row.message);
+        looked += row.looked.unwrap_or_default();
+        let (Some(kind), Some(code), Some(message), Some(jobs), Some((first_at, last_at))) =
+            (row.kind, row.code, row.message, row.jobs, row.first_at.zip(row.last_at))
+        else {
+            continue;
+        };
+        let message = signature(&message);
         if filter.signature.as_ref().is_some_and(|wanted| *wanted != message) {
             continue;
         }
-        let jobs = u64::try_from(row.jobs).unwrap_or_default();
+        let jobs = jobs.unsigned_abs();
         counted += jobs;
-        let group = DeadGroup {
-            kind: row.kind,
-            code: row.code,
-            message,
-            jobs,
-            first_at: row.first_at,
-            last_at: row.last_at,
-            samples: row.samples.into_iter().map(JobId::from_uuid).collect(),
-        };
-        merge(&mut groups, group);
+        let samples = row.samples.unwrap_or_default().into_iter().map(JobId::from_uuid).collect();
+        merge(&mut groups, DeadGroup { kind, code, message, jobs, first_at, last_at, samples });
     }
     let mut groups: Vec<DeadGroup> = groups.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse((group.jobs, group.last_at)));
     groups.truncate(limit);
-    let is_capped = counted > COUNTED_MAX.unsigned_abs();
-    Ok(DeadLetters { groups, counted: counted.min(COUNTED_MAX.unsigned_abs()), is_capped })
+    Ok(DeadLetters { groups, counted, is_capped: looked >= LOOKED_MAX })
 }
 
 /// Dead jobs one by one, the last that failed first, at most `limit`.

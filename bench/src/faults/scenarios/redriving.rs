@@ -33,9 +33,13 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
     let began = Instant::now();
     let bulk = start(&play, rate).await?;
     // Spread over the time that it takes.
-    let every = Duration::from_secs_f64(dead as f64 / rate / (kills + 1) as f64);
+    let (every, mut killed, mut met) =
+        (Duration::from_secs_f64(dead as f64 / rate / (kills + 1) as f64), 0, 0);
     for kill in 0..kills {
         sleep(every).await;
+        // Three in a row that got nowhere would be its end: whoever dies has carried it on before.
+        let Some(state) = carried_on(&play, bulk, met).await? else { break };
+        (killed, met) = (kill + 1, state.met());
         let victim = whoever_runs(&mut play, bulk).await?.unwrap_or(kill % 4);
         play.incarnation(victim).await?;
         play.workers[victim].kill_9()?;
@@ -51,7 +55,8 @@ pub(super) async fn play(stage: Stage) -> anyhow::Result<Report> {
     let least = Duration::from_secs_f64(dead as f64 / rate).saturating_sub(Duration::from_secs(2));
     ensure!(took >= least, "{dead} jobs in {took:?} are more than {rate} a second");
     play.note("dead jobs", dead.to_string());
-    play.note("kills", kills.to_string());
+    play.note("kills", killed.to_string());
+    ensure!(killed >= kills / 2, "only {killed} kills before it was over");
     play.note(
         "redriven",
         format!("{:.0} a second, at a rate of {rate:.0}", dead as f64 / took.as_secs_f64()),
@@ -101,6 +106,22 @@ async fn whoever_runs(play: &mut Play, bulk: JobId) -> anyhow::Result<Option<usi
         .asked(async |pool| sqlx::query_scalar(query).bind(bulk.uuid()).fetch_optional(pool).await)
         .await?;
     Ok(pid.and_then(|pid| play.workers.iter().position(|worker| worker.pid() == pid)))
+}
+
+/// Waits until more jobs were met than before; none when it is over.
+async fn carried_on(play: &Play, bulk: JobId, met: u64) -> anyhow::Result<Option<BulkState>> {
+    let began = Instant::now();
+    loop {
+        let state = queue::bulk::state(&mut play.pool.acquire().await?, bulk).await?;
+        if state.is_over {
+            return Ok(None);
+        }
+        if state.met() > met {
+            return Ok(Some(state));
+        }
+        ensure!(began.elapsed() < LONGER_MAX, "nobody carries it on from {state:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn ended(play: &Play, bulk: JobId, began: Instant, allowed: Duration) -> anyhow::Result<BulkState> {

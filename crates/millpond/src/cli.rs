@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    config, dead, demo, health, jobs, partners, queues, requests, sandbox, schedules, serve, up, worker,
+    audit, config, dead, demo, health, jobs, limits, overview, partners, queues, requests, sandbox,
+    schedules, serve, tenants, up, worker, workers,
 };
 use crate::output;
 
@@ -87,6 +88,20 @@ pub(crate) enum Command {
     /// Look at schedules and their ticks; change, pause and run them
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
+    /// Look at limits on what jobs use of others; change and reset them
+    #[command(subcommand)]
+    Limits(limits::LimitsCommand),
+    /// Look at worker processes; quiet, resume and stop them
+    #[command(subcommand)]
+    Workers(workers::WorkersCommand),
+    /// Look at everyone's share of the workers; change it
+    #[command(subcommand)]
+    Tenants(tenants::TenantsCommand),
+    /// See the whole at a glance
+    Overview(overview::OverviewArgs),
+    /// See who changed what, and check that the log of it is whole
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Show the effective settings, secrets masked
     Config(config::ConfigArgs),
 }

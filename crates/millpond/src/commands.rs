@@ -1,5 +1,6 @@
 //! The commands, one file each: its arguments, and its body.
 
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod dead;
 pub(crate) mod demo;
@@ -7,7 +8,9 @@ pub(crate) mod duration;
 mod explain;
 pub(crate) mod health;
 pub(crate) mod jobs;
+pub(crate) mod limits;
 pub(crate) mod migrate;
+pub(crate) mod overview;
 pub(crate) mod partners;
 pub(crate) mod queues;
 pub(crate) mod requests;
@@ -15,8 +18,11 @@ pub(crate) mod sandbox;
 pub(crate) mod scheduler;
 pub(crate) mod schedules;
 pub(crate) mod serve;
+pub(crate) mod tenants;
 pub(crate) mod up;
+pub(crate) mod watching;
 pub(crate) mod worker;
+pub(crate) mod workers;
 
 use crate::cli::{Cli, Command};
 use crate::error::CliError;
@@ -39,6 +45,11 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Dead(command) => Box::pin(dead::run(&globals, command)).await,
         Command::Health(arguments) => health::run(&globals, arguments).await,
         Command::Schedules(command) => Box::pin(schedules::run(&globals, command)).await,
+        Command::Limits(command) => Box::pin(limits::run(&globals, command)).await,
+        Command::Workers(command) => Box::pin(workers::run(&globals, command)).await,
+        Command::Tenants(command) => Box::pin(tenants::run(&globals, command)).await,
+        Command::Overview(arguments) => Box::pin(overview::run(&globals, arguments)).await,
+        Command::Audit(command) => Box::pin(audit::run(&globals, command)).await,
         Command::Config(arguments) => config::run(&globals, &arguments),
     }
 }

@@ -2,9 +2,12 @@
 
 use config::{SettingsError, variable};
 use jobs::job::JobActionError;
+use jobs::limits::LimitActionError;
 use jobs::ops::BulkActionError;
 use jobs::queues::QueueActionError;
 use jobs::schedules::ActionError;
+use jobs::tenants::TenantActionError;
+use jobs::workers::WorkerActionError;
 use partners::{FieldFault, PartnerError};
 use schedules::ScheduleError;
 
@@ -95,9 +98,6 @@ pub(crate) enum CliError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] audit::AuditError),
-    /// Many jobs were not changed.
-    #[error(transparent)]
-    Bulk(#[from] BulkActionError),
     /// Schedules.
     #[error(transparent)]
     Schedule(#[from] ActionError),
@@ -116,6 +116,16 @@ pub(crate) enum CliError {
     /// It must not be done this way; the message says how.
     #[error("{0}")]
     Refused(String),
+    /// Somebody tampered with the audit log.
+    #[error(
+        "the audit log is not whole: {findings}{} found", if *.has_more { " or more findings were" } else { " findings were" }
+    )]
+    Tampered {
+        /// How many findings.
+        findings: usize,
+        /// Whether there are more.
+        has_more: bool,
+    },
     /// The demonstration did not go as it should.
     #[error("the demonstration did not go as it should:\n  {}", .0.join("\n  "))]
     Demo(Vec<String>),
@@ -151,18 +161,22 @@ impl CliError {
             | Self::NoKeys
             | Self::KeysLost { .. }
             | Self::Keys { .. } => "ENCRYPTION_KEYS",
-            Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Audit(_) | Self::Webhook(_) => {
-                "DATABASE"
-            }
             Self::Schedule(error) => schedule_code(error),
-            Self::Bulk(error) => bulk_code(error),
             Self::NotMigrated => "NOT_MIGRATED",
-            Self::Partner(PartnerError::Invalid(_)) | Self::Usage(_) => "VALIDATION_ERROR",
+            Self::Partner(PartnerError::Invalid(_))
+            | Self::Usage(_)
+            | Self::Queue(queue::Error::Search(_)) => "VALIDATION_ERROR",
+            Self::Database(_)
+            | Self::Query(_)
+            | Self::Queue(_)
+            | Self::Audit(_)
+            | Self::Webhook(_) => "DATABASE",
             Self::Partner(PartnerError::NotFound(_)) | Self::NotFound(_) => "NOT_FOUND",
             Self::Partner(PartnerError::CodeTaken { .. } | PartnerError::TooManyKeys { .. })
             | Self::Conflict(_) => "CONFLICT",
             Self::Listen { .. } => "LISTEN",
             Self::Refused(_) => "REFUSED",
+            Self::Tampered { .. } => "TAMPERED",
             Self::Demo(_) => "DEMO",
             Self::Interrupted => "INTERRUPTED",
             Self::Runtime(_) | Self::File { .. } | Self::Part { .. } | Self::Partner(_) => "FAILED",
@@ -172,9 +186,10 @@ impl CliError {
     /// 2 when the command line is at fault, else 1.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Partner(PartnerError::Invalid(_)) => 2,
+            Self::Usage(_)
+            | Self::Partner(PartnerError::Invalid(_))
+            | Self::Queue(queue::Error::Search(_)) => 2,
             Self::Schedule(error) if schedule_code(error) == "VALIDATION_ERROR" => 2,
-            Self::Bulk(error) if bulk_code(error) == "VALIDATION_ERROR" => 2,
             _ => 1,
         }
     }
@@ -210,13 +225,6 @@ impl CliError {
             next = error.source();
         }
         causes
-    }
-}
-
-fn bulk_code(error: &BulkActionError) -> &'static str {
-    match error {
-        BulkActionError::Rate | BulkActionError::Queue(queue::Error::Search(_)) => "VALIDATION_ERROR",
-        BulkActionError::Queue(_) | BulkActionError::Audit(_) => "DATABASE",
     }
 }
 
@@ -258,6 +266,51 @@ impl From<JobActionError> for CliError {
             JobActionError::Queue(error) => error.into(),
             JobActionError::Webhooks(error) => error.into(),
             JobActionError::Audit(error) => error.into(),
+        }
+    }
+}
+
+impl From<LimitActionError> for CliError {
+    fn from(error: LimitActionError) -> Self {
+        match error {
+            LimitActionError::NotFound(_) => Self::NotFound(error.to_string()),
+            LimitActionError::Invalid { .. } => Self::Usage(error.to_string()),
+            LimitActionError::NotEdited(_) => Self::Conflict(error.to_string()),
+            LimitActionError::Queue(error) => error.into(),
+            LimitActionError::Audit(error) => error.into(),
+        }
+    }
+}
+
+impl From<TenantActionError> for CliError {
+    fn from(error: TenantActionError) -> Self {
+        match error {
+            TenantActionError::NotFound(_) => Self::NotFound(error.to_string()),
+            TenantActionError::Invalid { .. } => Self::Usage(error.to_string()),
+            TenantActionError::Partner(error) => error.into(),
+            TenantActionError::Queue(error) => error.into(),
+            TenantActionError::Audit(error) => error.into(),
+        }
+    }
+}
+
+impl From<WorkerActionError> for CliError {
+    fn from(error: WorkerActionError) -> Self {
+        match error {
+            WorkerActionError::NotFound(_) => Self::NotFound(error.to_string()),
+            WorkerActionError::Stopping(_) => Self::Conflict(error.to_string()),
+            WorkerActionError::Queue(error) => error.into(),
+            WorkerActionError::Audit(error) => error.into(),
+        }
+    }
+}
+
+impl From<BulkActionError> for CliError {
+    fn from(error: BulkActionError) -> Self {
+        match error {
+            BulkActionError::Rate => Self::Usage(error.to_string()),
+            BulkActionError::Queue(error) => error.into(),
+            BulkActionError::Audit(error) => error.into(),
         }
     }
 }

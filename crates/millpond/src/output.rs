@@ -1,6 +1,7 @@
 //! What people and programs read: results on stdout, everything else on stderr.
 //!
-//! With `--json`, stdout carries exactly one JSON value and a failure is one JSON object on one line of stderr.
+//! With `--json`, stdout carries exactly one JSON value, unless a command goes on (`--watch`, `audit export`): then one on each
+//! line. A failure is one JSON object on one line of stderr.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -22,6 +23,11 @@ impl Output {
         Self { json }
     }
 
+    /// Whether programs read it.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Shows a command's result.
     pub(crate) fn show<T: Serialize>(self, value: &T, text: impl FnOnce() -> String) -> Result<(), CliError> {
         let text = match self.json {
@@ -34,10 +40,10 @@ impl Output {
 
     /// Shows that requests are served: the one line on stdout of a process that serves.
     pub(crate) fn ready(self, url: &str, sandbox: Option<&str>) {
-        match self.json {
-            true => line(&json!({"status": "ready", "url": url, "sandboxUrl": sandbox}).to_string()),
-            false => line(&format!("ready url={url}")),
-        }
+        line(&match self.json {
+            true => json!({"status": "ready", "url": url, "sandboxUrl": sandbox}).to_string(),
+            false => format!("ready url={url}"),
+        });
     }
 }
 
@@ -76,8 +82,8 @@ pub(crate) fn usage_as_json(message: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// A reader that went away (`| head`) is no reason to fail.
-fn line(text: &str) {
+/// Writes a line. A reader that went away (`| head`) is no reason to fail; whether it is there is the answer.
+pub(crate) fn line(text: &str) -> bool {
     let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok()
 }

@@ -12,7 +12,7 @@ pub(crate) mod supervisor;
 pub(crate) mod vendor;
 
 pub(crate) use asker::Asker;
-pub(crate) use database::{Database, Schema};
+pub(crate) use database::{Database, Schema, reading};
 pub(crate) use house::{House, Roles};
 pub(crate) use signals::Signals;
 pub(crate) use vendor::Vendor;

@@ -1,33 +1,27 @@
 //! `millpond dead …`: jobs that failed, in groups and one by one, and another life for many of them at a rate.
 
-use std::io::IsTerminal;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use config::Settings;
 use db::Pool;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jobs::ops::{BulkRequest, BulkStarted, start_bulk};
+use jobs::ops::BulkRequest;
 use kernel::ids::{JobId, TenantId};
-use queue::bulk::{BulkAction, BulkState};
-use queue::{DeadFilter, DeadGroup, DeadJob, DeadLetters, JobSearch, JobStatus, Queue, Waker};
+use queue::bulk::BulkAction;
+use queue::{DeadFilter, DeadGroup, DeadJob, DeadLetters, JobSearch, Queue};
 use serde_json::{Value, json};
 
-use super::jobs::{Names, instant};
+use super::jobs::{Names, bulk::start, instant};
 use super::partners;
+use super::watching::{View, WatchArgs};
 use crate::cli::Globals;
 use crate::error::CliError;
-use crate::output::{Output, tell};
-use crate::runtime::{Asker, Database, Signals, settings};
+use crate::output::Output;
+use crate::runtime::{Asker, Database, reading, settings};
 
 /// Most rows shown at once.
 const LIMIT_MAX: u16 = 1_000;
-/// Lines come no more often than this where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
-/// How often the progress of a redrive is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What can be done with dead jobs.
 #[derive(Debug, Subcommand)]
@@ -49,6 +43,9 @@ pub(crate) struct FilterArgs {
     /// The code of their error
     #[arg(long)]
     code: Option<String>,
+    /// The signature of their error: the message as `dead list` shows it
+    #[arg(long, value_name = "MESSAGE")]
+    signature: Option<String>,
     /// enrich, webhooks or maintenance
     #[arg(long)]
     queue: Option<Queue>,
@@ -79,6 +76,8 @@ pub(crate) struct ListArgs {
     /// How many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=i64::from(LIMIT_MAX)))]
     limit: u16,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// Arguments of `dead redrive`.
@@ -86,11 +85,12 @@ pub(crate) struct ListArgs {
 #[command(after_help = "\
 Examples:
   millpond dead redrive --kind webhooks.deliver --code NOT_DELIVERED --rate 50/s
+  millpond dead redrive --signature 'the meter answered … with 503' --rate 50/s
   millpond dead redrive --partner techcombank --since 2026-11-21T09:00:00Z --rate 600/m
   millpond dead redrive --all --at-once
 
-A worker carries it out, as a job of its own that goes on whatever becomes of this command; jobs that fail again are not
-taken a second time.")]
+A job of the system moves them, so a worker must run; the command follows it and may be interrupted. Jobs that fail again are
+not taken a second time. `jobs bulk retry --preview` says what it would touch.")]
 pub(crate) struct RedriveArgs {
     #[command(flatten)]
     filter: FilterArgs,
@@ -103,13 +103,23 @@ pub(crate) struct RedriveArgs {
     /// All become ready now
     #[arg(long)]
     at_once: bool,
+    /// Do not wait until all are moved
+    #[arg(long)]
+    detach: bool,
 }
 
 /// A rate as people write it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
+    jobs: u32,
+    per_s: u32,
+}
+
+impl Rate {
     /// Jobs in a second.
-    per_s: f64,
+    pub(crate) fn per_second(self) -> f64 {
+        f64::from(self.jobs) / f64::from(self.per_s)
+    }
 }
 
 impl FromStr for Rate {
@@ -118,14 +128,14 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, String> {
         const EXPECTED: &str = "expected a number of jobs per s, m or h, such as 50/s";
         let (jobs, unit) = text.split_once('/').ok_or(EXPECTED)?;
-        let seconds = match unit.trim() {
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3_600.0,
+        let per_s = match unit.trim() {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
             _ => return Err(EXPECTED.to_owned()),
         };
-        match jobs.trim().parse::<u32>() {
-            Ok(jobs) if jobs > 0 => Ok(Self { per_s: f64::from(jobs) / seconds }),
+        match jobs.trim().parse() {
+            Ok(jobs) if jobs > 0 => Ok(Self { jobs, per_s }),
             _ => Err(EXPECTED.to_owned()),
         }
     }
@@ -145,10 +155,10 @@ impl FilterArgs {
             kinds: self.kind.clone(),
             queue: self.queue.map(|queue| queue.to_string()),
             code: self.code.clone(),
+            signature: self.signature.clone(),
             finished_from: self.since,
             finished_before: self.before,
             ids: self.job.clone(),
-            ..DeadFilter::default()
         })
     }
 }
@@ -173,140 +183,55 @@ async fn act(
         DeadCommand::List(arguments) => list(pool, output, arguments).await,
         DeadCommand::Show(arguments) => show(pool, output, arguments).await,
         DeadCommand::Redrive(arguments) => {
-            redrive(pool, output, &Asker::new(settings, database).await?, arguments).await
+            let asker = Asker::new(settings, database).await?;
+            redrive(pool, output, &asker, arguments).await
         }
     }
 }
 
 async fn list(pool: &Pool, output: Output, arguments: ListArgs) -> Result<(), CliError> {
     let filter = arguments.filter.filter(pool).await?;
-    let mut conn = pool.acquire().await?;
-    let letters = queue::dead_letters(&mut conn, &filter, usize::from(arguments.limit)).await?;
-    let json = json!({
-        "counted": letters.counted,
-        "isCapped": letters.is_capped,
-        "groups": letters.groups.iter().map(group_as_json).collect::<Vec<_>>(),
-    });
-    output.show(&json, || groups_as_table(&letters))
+    arguments
+        .watch
+        .show(output, async || {
+            let mut tx = reading(pool).await?;
+            let letters = queue::dead_letters(&mut tx, &filter, usize::from(arguments.limit)).await?;
+            let json = json!({
+                "counted": letters.counted,
+                "isCapped": letters.is_capped,
+                "groups": letters.groups.iter().map(group_as_json).collect::<Vec<_>>(),
+            });
+            Ok(View { json, text: groups_as_table(&letters) })
+        })
+        .await
 }
 
 async fn show(pool: &Pool, output: Output, arguments: ListArgs) -> Result<(), CliError> {
     let filter = arguments.filter.filter(pool).await?;
     let names = Names::load(pool).await?;
-    let mut conn = pool.acquire().await?;
-    let jobs = queue::dead_jobs(&mut conn, &filter, arguments.limit.into()).await?;
-    let json: Vec<Value> = jobs.iter().map(|job| job_as_json(job, &names)).collect();
-    output.show(&json, || jobs_as_table(&jobs, &names))
+    arguments
+        .watch
+        .show(output, async || {
+            let mut tx = reading(pool).await?;
+            let jobs = queue::dead_jobs(&mut tx, &filter, arguments.limit.into()).await?;
+            let json = jobs.iter().map(|job| job_as_json(job, &names)).collect();
+            Ok(View { json, text: jobs_as_table(&jobs, &names) })
+        })
+        .await
 }
 
 async fn redrive(pool: &Pool, output: Output, asker: &Asker, arguments: RedriveArgs) -> Result<(), CliError> {
     let filter = arguments.filter.filter(pool).await?;
     if filter == DeadFilter::default() && !arguments.all {
         return Err(CliError::Usage(
-            "say which dead jobs to redrive: --kind, --code, --queue, --partner, --since, --before or --job; or --all"
+            "say which dead jobs to redrive: --kind, --code, --signature, --queue, --partner, --since, --before or \
+             --job; or --all"
                 .to_owned(),
         ));
     }
-    let rate_per_s = (!arguments.at_once).then_some(arguments.rate.per_s);
+    let rate_per_s = (!arguments.at_once).then(|| arguments.rate.per_second());
     let request = BulkRequest { action: BulkAction::Redrive, filter: JobSearch::from(&filter), rate_per_s };
-    let mut signals = Signals::listen()?;
-    let mut tx = db::begin(pool).await?;
-    let started = start_bulk(&mut tx, &asker.door(), request).await?;
-    tx.commit().await?;
-    let waker = Waker::new();
-    waker.wake(started.queue);
-    waker.tell_now(pool).await;
-    let state = tokio::select! {
-        state = followed(pool, &started) => state?,
-        () = signals.asked() => {
-            let job = started.job;
-            tell(&format!("it goes on without this command: millpond jobs show {job}, millpond jobs cancel {job}"));
-            return Err(CliError::Interrupted);
-        }
-    };
-    let json = json!({
-        "jobId": started.job,
-        "moved": state.changed,
-        "keyTaken": state.key_taken,
-        "gone": state.gone,
-        "before": started.filter.finished_before,
-        "pacedUntil": state.next_at.map(instant),
-    });
-    output.show(&json, || outcome(&state))
-}
-
-/// Waits for the end of the job that carries a redrive out, and shows how far it is.
-async fn followed(pool: &Pool, started: &BulkStarted) -> Result<BulkState, CliError> {
-    let mut progress = Progress::new(started.matched.count);
-    loop {
-        let mut conn = pool.acquire().await?;
-        let job = queue::get(&mut conn, TenantId::SYSTEM, started.job).await?;
-        let state = queue::bulk::state(&mut conn, started.job).await?;
-        drop(conn);
-        progress.show(&state);
-        match job.as_ref().map(|job| job.status) {
-            Some(JobStatus::Queued | JobStatus::Processing) => tokio::time::sleep(LOOK_EVERY).await,
-            Some(JobStatus::Completed) => {
-                progress.finish();
-                return Ok(state);
-            }
-            ended => {
-                progress.finish();
-                let how = ended.map_or("gone", JobStatus::as_str);
-                let (job, moved) = (started.job, state.changed);
-                return Err(CliError::Conflict(format!("{job} is {how}; {moved} jobs were moved before")));
-            }
-        }
-    }
-}
-
-/// What it came to, for people.
-fn outcome(state: &BulkState) -> String {
-    let mut text = match (state.changed, state.next_at) {
-        (0, _) => "no dead job was moved back to work".to_owned(),
-        (moved, Some(next_at)) => format!("{moved} jobs run again, the last from {}", instant(next_at)),
-        (moved, None) => format!("{moved} jobs run again"),
-    };
-    if state.key_taken > 0 {
-        text.push_str(&format!("; {} stay dead, since other jobs do the same work already", state.key_taken));
-    }
-    text
-}
-
-/// How far a redrive is: a bar at a terminal, now and then a line elsewhere.
-struct Progress {
-    bar: ProgressBar,
-    at_terminal: bool,
-    last_line: Instant,
-}
-
-impl Progress {
-    fn new(expected: u64) -> Self {
-        let at_terminal = std::io::stderr().is_terminal();
-        let target = if at_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(expected), target);
-        if let Ok(style) = ProgressStyle::with_template("redriving [{bar:40}] {pos}/{len}  {elapsed}") {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        Self { bar, at_terminal, last_line: Instant::now() }
-    }
-
-    fn show(&mut self, state: &BulkState) {
-        let done = state.met();
-        // More than were counted beforehand.
-        if self.bar.length().is_some_and(|expected| expected < done) {
-            self.bar.set_length(done);
-        }
-        self.bar.set_position(done);
-        if !self.at_terminal && self.last_line.elapsed() >= LINE_EVERY {
-            self.last_line = Instant::now();
-            tell(&format!("{} jobs moved back to work …", state.changed));
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
+    start(pool, output, asker, request, arguments.detach).await
 }
 
 fn group_as_json(group: &DeadGroup) -> Value {
@@ -388,9 +313,10 @@ mod tests {
 
     #[test]
     fn rates_are_jobs_per_second_minute_or_hour() {
-        for (text, per_s) in [("50/s", 50.0), ("600/m", 10.0), (" 1 / h", 1.0 / 3_600.0)] {
-            assert_eq!(text.parse(), Ok(Rate { per_s }), "{text}");
+        for (text, jobs, per_s) in [("50/s", 50, 1), ("600/m", 600, 60), (" 1 / h", 1, 3_600)] {
+            assert_eq!(text.parse(), Ok(Rate { jobs, per_s }), "{text}");
         }
+        assert!((Rate { jobs: 600, per_s: 60 }.per_second() - 10.0).abs() < f64::EPSILON);
         for text in ["", "50", "50/d", "0/s", "-1/s", "x/s", "50/"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }

@@ -1,12 +1,15 @@
 //! `millpond jobs …`: looking at jobs of all partners, trying failed ones again, calling live ones off.
 
+pub(super) mod bulk;
+mod search;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
 use config::Settings;
 use db::{Connection, Pool};
 use jobs::job as actions;
 use kernel::ids::{JobId, TenantId};
-use queue::{Cancelled, JobRecord, JobStatus, ListFilter, Waker};
+use queue::{Cancelled, JobRecord, JobStatus, Waker};
 use serde_json::{Value, json};
 use webhooks::Delivery;
 
@@ -16,14 +19,13 @@ use crate::error::CliError;
 use crate::output::Output;
 use crate::runtime::{Asker, Database, settings};
 
-/// Most jobs shown at once.
-const LIMIT_MAX: i64 = 1_000;
-
 /// What can be done with jobs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
     /// Show jobs, the newest first
-    List(ListArgs),
+    List(search::ListArgs),
+    /// Say how many jobs there are
+    Count(search::CountArgs),
     /// Show one job with its attempts, errors and callbacks
     Show(JobArg),
     /// Say why a job is not running, what clears when, and when it ends
@@ -34,31 +36,9 @@ pub(crate) enum JobsCommand {
     Retry(JobArg),
     /// Call a job off that has not ended
     Cancel(JobArg),
-}
-
-/// Arguments of `jobs list`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  millpond jobs list --status failed --partner techcombank
-  millpond jobs list --kind webhooks.deliver --limit 200 --json
-  millpond jobs list --older-than job_01jd8x4xkre9a8y9tbn2p5q3mw")]
-pub(crate) struct ListArgs {
-    /// queued, processing, completed, failed or cancelled
-    #[arg(long)]
-    status: Option<JobStatus>,
-    /// A kind, such as profiles.enrich; may be given several times
-    #[arg(long)]
-    kind: Vec<String>,
-    /// A partner's code or id
-    #[arg(long)]
-    partner: Option<String>,
-    /// How many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=LIMIT_MAX))]
-    limit: i64,
-    /// Only jobs older than this one: the page after the one that ended with it
-    #[arg(long, value_name = "JOB")]
-    older_than: Option<JobId>,
+    /// Try again, or call off, all jobs that a search finds
+    #[command(subcommand)]
+    Bulk(bulk::BulkCommand),
 }
 
 /// Which job.
@@ -86,32 +66,16 @@ async fn act(
     let pool = &database.pool;
     let asker = || Asker::new(settings, database);
     match command {
-        JobsCommand::List(arguments) => list(pool, output, arguments).await,
+        JobsCommand::List(arguments) => search::list(pool, output, &arguments).await,
+        JobsCommand::Count(arguments) => search::count(pool, output, &arguments).await,
+        JobsCommand::Bulk(command) if command.only_looks() => bulk::preview(pool, output, &command).await,
+        JobsCommand::Bulk(command) => bulk::run(pool, output, &asker().await?, &command).await,
         JobsCommand::Show(JobArg { job }) => show(pool, output, job).await,
         JobsCommand::Explain(JobArg { job }) => explain::explain(pool, output, job).await,
         JobsCommand::Estimates => explain::estimates(pool, output).await,
         JobsCommand::Retry(JobArg { job }) => retry(pool, output, &asker().await?, job).await,
         JobsCommand::Cancel(JobArg { job }) => cancel(pool, output, &asker().await?, job).await,
     }
-}
-
-async fn list(pool: &Pool, output: Output, arguments: ListArgs) -> Result<(), CliError> {
-    let mut conn = pool.acquire().await?;
-    let tenant = match &arguments.partner {
-        Some(partner) => Some(TenantId::from(partners::find(&mut conn, partner).await?.id)),
-        None => None,
-    };
-    let filter = ListFilter {
-        tenant,
-        kinds: arguments.kind,
-        status: arguments.status,
-        older_than: arguments.older_than,
-        ..ListFilter::default()
-    };
-    let jobs = queue::list(&mut conn, &filter, arguments.limit).await?;
-    let names = Names::load(pool).await?;
-    let json: Vec<Value> = jobs.iter().map(|job| as_json(job, &names)).collect();
-    output.show(&json, || as_table(&jobs, &names))
 }
 
 async fn show(pool: &Pool, output: Output, id: JobId) -> Result<(), CliError> {
@@ -255,25 +219,6 @@ fn delivery_as_json(delivery: &Delivery, attempts: &[webhooks::RecordedAttempt])
 
 pub(super) fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
-fn as_table(jobs: &[JobRecord], names: &Names) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["JOB", "OWNER", "KIND", "STATUS", "ATTEMPTS", "CREATED", "ERROR"]);
-    for job in jobs {
-        let failure = job.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message));
-        table.add_row([
-            job.id.to_string(),
-            names.of(job.tenant),
-            job.kind.clone(),
-            job.status.to_string(),
-            format!("{}/{}", job.attempts, job.attempts_max),
-            instant(job.created_at),
-            failure.unwrap_or_default(),
-        ]);
-    }
-    table.trim_fmt()
 }
 
 /// JSON as an outline for people: a name and a value a line, what is inside indented, what is empty left out.

@@ -4,6 +4,7 @@
 mod history;
 
 use std::io::IsTerminal;
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use chrono::SecondsFormat;
@@ -12,10 +13,11 @@ use config::Settings;
 use db::Pool;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use jobs::queues as actions;
-use queue::{DEPTH_MAX, Depth, Pause, Queue, Scope, Waker};
+use queue::{DEPTH_MAX, Depth, Pause, Queue, QueueBound, Scope, Waker};
 use serde_json::{Value, json};
 
 use crate::cli::Globals;
+use crate::commands::watching::{View, WatchArgs};
 use crate::error::CliError;
 use crate::output::{Output, tell};
 use crate::runtime::{Asker, Database, settings};
@@ -28,8 +30,8 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// What can be done with queues.
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueuesCommand {
-    /// Show what stands in the queues and what is paused
-    List,
+    /// Show what stands in the queues, what is paused and what is bounded
+    List(WatchArgs),
     /// Show what became of jobs lately, minute by minute or hour by hour
     History(history::HistoryArgs),
     /// Start no more jobs; those that run go on
@@ -38,6 +40,8 @@ pub(crate) enum QueuesCommand {
     Resume(ScopeArgs),
     /// Pause, and wait until none runs
     Drain(ScopeArgs),
+    /// Bound how many of its jobs each worker process runs at once
+    Concurrency(ConcurrencyArgs),
 }
 
 /// A queue, or one kind of its jobs.
@@ -53,6 +57,35 @@ pub(crate) struct ScopeArgs {
     /// Only jobs of this kind, such as profiles.fetch
     #[arg(long)]
     kind: Option<String>,
+}
+
+/// Arguments of `queues concurrency`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Workers see it within a second; those that run more let them end. To have none run, pause the queue.
+
+Examples:
+  millpond queues concurrency enrich 10
+  millpond queues concurrency enrich none       as many as a process has slots")]
+pub(crate) struct ConcurrencyArgs {
+    /// enrich, webhooks or maintenance
+    queue: Queue,
+    /// Jobs at once in each process, or `none`
+    #[arg(value_name = "JOBS", value_parser = bound)]
+    bound: Bound,
+}
+
+/// A bound, or none.
+#[derive(Debug, Clone, Copy)]
+struct Bound(Option<NonZeroU16>);
+
+fn bound(text: &str) -> Result<Bound, String> {
+    match text {
+        "none" => Ok(Bound(None)),
+        number => {
+            number.parse().map(|jobs| Bound(Some(jobs))).map_err(|_| "1 to 65535, or `none`".to_owned())
+        }
+    }
 }
 
 impl ScopeArgs {
@@ -79,7 +112,8 @@ async fn act(
     let pool = &database.pool;
     let asker = || Asker::new(settings, database);
     match command {
-        QueuesCommand::List => list(pool, output).await,
+        QueuesCommand::List(watch) => list(pool, output, watch).await,
+        QueuesCommand::Concurrency(arguments) => concurrency(pool, output, &asker().await?, &arguments).await,
         QueuesCommand::History(arguments) => history::run(pool, output, &arguments).await,
         QueuesCommand::Pause(arguments) => pause(pool, output, &asker().await?, &arguments.scope()).await,
         QueuesCommand::Resume(arguments) => resume(pool, output, &asker().await?, &arguments.scope()).await,
@@ -87,11 +121,32 @@ async fn act(
     }
 }
 
-async fn list(pool: &Pool, output: Output) -> Result<(), CliError> {
-    let depths = queue::depths(pool).await?;
-    let pauses = queue::pauses(pool).await?;
-    let json: Vec<Value> = depths.iter().map(|depth| as_json(depth, &pauses)).collect();
-    output.show(&json, || as_table(&depths, &pauses))
+async fn list(pool: &Pool, output: Output, watch: WatchArgs) -> Result<(), CliError> {
+    watch
+        .show(output, async || {
+            let depths = queue::depths(pool).await?;
+            let pauses = queue::pauses(pool).await?;
+            let bounds = queue::queue_bounds(&mut pool.acquire().await?).await?;
+            let json = depths.iter().map(|depth| as_json(depth, &pauses, &bounds)).collect();
+            Ok(View { json, text: as_table(&depths, &pauses, &bounds) })
+        })
+        .await
+}
+
+async fn concurrency(
+    pool: &Pool,
+    output: Output,
+    asker: &Asker,
+    arguments: &ConcurrencyArgs,
+) -> Result<(), CliError> {
+    let (queue, Bound(bound)) = (arguments.queue, arguments.bound);
+    let mut tx = db::begin(pool).await?;
+    actions::set_concurrency(&mut tx, &asker.door(), queue, bound).await?;
+    tx.commit().await?;
+    output.show(&json!({"queue": queue.as_str(), "concurrencyMax": bound}), || match bound {
+        Some(jobs) => format!("each process runs at most {jobs} jobs of the queue {queue} at once"),
+        None => format!("each process runs as many jobs of the queue {queue} as it has slots"),
+    })
 }
 
 async fn stop(pool: &Pool, asker: &Asker, scope: &Scope) -> Result<(), CliError> {
@@ -188,7 +243,7 @@ fn state(scope: &Scope, is_paused: bool, running: i64) -> Value {
     json!({ "queue": scope.queue.as_str(), "kind": scope.kind, "isPaused": is_paused, "running": running })
 }
 
-fn as_json(depth: &Depth, pauses: &[Pause]) -> Value {
+fn as_json(depth: &Depth, pauses: &[Pause], bounds: &[QueueBound]) -> Value {
     let pauses: Vec<Value> = of(depth, pauses)
         .map(|pause| {
             json!({
@@ -207,15 +262,16 @@ fn as_json(depth: &Depth, pauses: &[Pause]) -> Value {
         // Counted up to this many.
         "countedMax": DEPTH_MAX,
         "pauses": pauses,
+        "concurrencyMax": bound_of(depth, bounds),
     })
 }
 
-fn as_table(depths: &[Depth], pauses: &[Pause]) -> String {
+fn as_table(depths: &[Depth], pauses: &[Pause], bounds: &[QueueBound]) -> String {
     let counted =
         |jobs: i64| if jobs >= DEPTH_MAX { format!("{DEPTH_MAX} or more") } else { jobs.to_string() };
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["QUEUE", "READY", "SCHEDULED", "RUNNING", "PAUSED"]);
+    table.set_header(["QUEUE", "READY", "SCHEDULED", "RUNNING", "EACH AT MOST", "PAUSED"]);
     for depth in depths {
         let paused: Vec<String> = of(depth, pauses)
             .map(|pause| {
@@ -228,6 +284,7 @@ fn as_table(depths: &[Depth], pauses: &[Pause]) -> String {
             counted(depth.ready),
             counted(depth.scheduled),
             depth.running.to_string(),
+            bound_of(depth, bounds).map_or_else(|| "-".to_owned(), |jobs| jobs.to_string()),
             if paused.is_empty() { "-".to_owned() } else { paused.join("; ") },
         ]);
     }
@@ -237,4 +294,9 @@ fn as_table(depths: &[Depth], pauses: &[Pause]) -> String {
 fn of<'a>(depth: &Depth, pauses: &'a [Pause]) -> impl Iterator<Item = &'a Pause> {
     let queue = depth.queue.as_str();
     pauses.iter().filter(move |pause| pause.queue == queue)
+}
+
+fn bound_of(depth: &Depth, bounds: &[QueueBound]) -> Option<i32> {
+    let of = bounds.iter().find(|bound| bound.queue == depth.queue.as_str());
+    of.map(|bound| bound.concurrency_max)
 }

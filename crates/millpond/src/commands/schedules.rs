@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::Globals;
 use crate::commands::duration::Span;
 use crate::commands::jobs::instant;
+use crate::commands::watching::{View, WatchArgs};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::runtime::{Asker, Database, settings};
@@ -24,7 +25,7 @@ const COUNT_MAX: i64 = 1_000;
 #[derive(Debug, Subcommand)]
 pub(crate) enum SchedulesCommand {
     /// Show all schedules: when they tick, what they did last, what was missed
-    List,
+    List(WatchArgs),
     /// Show one schedule, its next ticks and what became of its last
     Show(ShowArgs),
     /// Change a schedule, or make a new one
@@ -146,7 +147,7 @@ async fn act(
     let pool = &database.pool;
     let asker = || Asker::new(settings, database);
     match command {
-        SchedulesCommand::List => list(pool, output).await,
+        SchedulesCommand::List(watch) => list(pool, output, watch).await,
         SchedulesCommand::Show(ShowArgs { name, count }) => show(pool, output, &name, count).await,
         SchedulesCommand::Run(NameArg { name }) => run_now(pool, output, &asker().await?, &name).await,
         SchedulesCommand::Preview(_) => {
@@ -158,11 +159,17 @@ async fn act(
     }
 }
 
-async fn list(pool: &Pool, output: Output) -> Result<(), CliError> {
-    let mut conn = pool.acquire().await?;
-    let schedules = actions::list(&mut conn).await?;
-    let json: Vec<Value> = schedules.iter().map(render::as_json).collect();
-    output.show(&json, || render::as_table(&schedules))
+async fn list(pool: &Pool, output: Output, watch: WatchArgs) -> Result<(), CliError> {
+    watch
+        .show(output, async || {
+            let mut conn = pool.acquire().await?;
+            let schedules = actions::list(&mut conn).await?;
+            Ok(View {
+                json: schedules.iter().map(render::as_json).collect(),
+                text: render::as_table(&schedules),
+            })
+        })
+        .await
 }
 
 async fn show(pool: &Pool, output: Output, name: &str, count: i64) -> Result<(), CliError> {

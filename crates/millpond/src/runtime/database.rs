@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::Settings;
 use db::Pool;
 use db::embedded::{Server, ServerOptions};
-use db::{ConnectOptions, DbError};
+use db::{ConnectOptions, DbError, Transaction};
 use kernel::sealing::Keyring;
 
 use crate::error::CliError;
@@ -19,6 +19,14 @@ const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// How often a process looks whether the server that another one owns is still there.
 const OWNER_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest statement of a command that only looks.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// Begins what a command only looks at.
+pub(crate) async fn reading(pool: &Pool) -> Result<Transaction, CliError> {
+    Ok(db::begin_reading(pool, LOOK_MAX).await?)
+}
 
 /// What is done about a database whose schema is older than this build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

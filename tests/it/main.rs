@@ -10,6 +10,7 @@
 
 mod architecture;
 mod audit;
+mod commands;
 mod deliveries;
 mod deploy;
 mod embedded;

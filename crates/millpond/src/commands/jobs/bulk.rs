@@ -222,7 +222,7 @@ fn preview_as_text(preview: &BulkPreview, names: &Names) -> String {
     let mut json = preview_as_json(preview, names);
     let about = if preview.matched.is_estimated { "about " } else { "" };
     if let Some(fields) = json.as_object_mut() {
-        fields.retain(|name, _| !["filter", "matched", "isEstimated", "samples"].contains(&name));
+        fields.retain(|name, _| !["filter", "matched", "isEstimated", "samples"].contains(&name.as_str()));
     }
     format!(
         "{about}{} jobs would be changed\n{}\n\n{}",

@@ -75,7 +75,10 @@ async fn many_jobs_are_called_off_and_tried_again_after_a_preview() {
     let cancelled = json(&db, &["jobs", "bulk", "cancel", "--partner", "acme", "--at-once"]);
     assert_eq!((&cancelled["status"], &cancelled["result"]["changed"]), (&json!("completed"), &json!(12)));
     assert_eq!(json(&db, &["jobs", "count", "--status", "cancelled"])["count"], 12);
-    let said = MillpondProcess::output(&db, &["jobs", "bulk", "retry", "--partner", "acme", "--at-once"]);
+    let said = MillpondProcess::output(
+        &db,
+        &["jobs", "bulk", "retry", "--partner", "acme", "--status", "cancelled", "--at-once"],
+    );
     assert_eq!(said.trim(), "12 jobs were changed");
     assert_eq!(json(&db, &["jobs", "count", "--status", "queued", "--kind", "profiles.enrich"])["count"], 12);
 

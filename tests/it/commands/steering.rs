@@ -13,12 +13,12 @@ async fn limits_are_made_looked_at_changed_and_reset() {
         json(&db, &["limits", "list"]).as_array().is_some_and(|all| !all.is_empty())
     })
     .await;
-    let before = json(&db, &["limits", "show", "meter.concurrency"]);
-    let set = json(&db, &["limits", "set", "meter.concurrency", "--concurrency", "3"]);
+    let before = json(&db, &["limits", "show", "meter.calls"]);
+    let set = json(&db, &["limits", "set", "meter.calls", "--rate", "3", "--window", "1m"]);
     assert_eq!((&set["max"], &set["isEdited"]), (&json!(3), &json!(true)));
-    let shown = json(&db, &["limits", "show", "meter.concurrency"]);
+    let shown = json(&db, &["limits", "show", "meter.calls"]);
     assert_eq!((&shown["max"], &shown["buckets"][0]["used"]), (&json!(3), &json!(0)));
-    let reset = json(&db, &["limits", "reset", "meter.concurrency"]);
+    let reset = json(&db, &["limits", "reset", "meter.calls"]);
     assert_eq!((&reset["limit"]["max"], &reset["limit"]["isEdited"]), (&before["max"], &json!(false)));
 
     let said =
@@ -31,7 +31,7 @@ async fn limits_are_made_looked_at_changed_and_reset() {
 
     for (line, code, exit) in [
         (["limits", "reset", "own.calls"].as_slice(), "NOT_FOUND", 1),
-        (&["limits", "reset", "meter.concurrency"], "CONFLICT", 1),
+        (&["limits", "reset", "meter.calls"], "CONFLICT", 1),
         (&["limits", "show", "nothing"], "NOT_FOUND", 1),
         (&["limits", "set", "Bad name", "--concurrency", "1"], "VALIDATION_ERROR", 2),
         (&["limits", "set", "a", "--rate", "1"], "USAGE", 2),

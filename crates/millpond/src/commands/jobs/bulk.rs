@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What can be done with many jobs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BulkCommand {
-    /// Try failed and cancelled jobs again, with all their attempts
+    /// Try failed jobs again, with all their attempts; cancelled ones with --status cancelled
     Retry(BulkArgs),
     /// Call live jobs off
     Cancel(BulkArgs),

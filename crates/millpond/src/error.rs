@@ -166,11 +166,9 @@ impl CliError {
             Self::Partner(PartnerError::Invalid(_))
             | Self::Usage(_)
             | Self::Queue(queue::Error::Search(_)) => "VALIDATION_ERROR",
-            Self::Database(_)
-            | Self::Query(_)
-            | Self::Queue(_)
-            | Self::Audit(_)
-            | Self::Webhook(_) => "DATABASE",
+            Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Audit(_) | Self::Webhook(_) => {
+                "DATABASE"
+            }
             Self::Partner(PartnerError::NotFound(_)) | Self::NotFound(_) => "NOT_FOUND",
             Self::Partner(PartnerError::CodeTaken { .. } | PartnerError::TooManyKeys { .. })
             | Self::Conflict(_) => "CONFLICT",

@@ -53,6 +53,7 @@ pub(crate) struct Globals {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it, and it is used up at once")]
 pub(crate) enum Command {
     /// See the whole path at work: from a list of creators to verified callbacks
     Demo(demo::DemoArgs),

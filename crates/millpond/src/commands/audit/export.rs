@@ -68,14 +68,14 @@ pub(super) async fn run(pool: &Pool, output: Output, arguments: &ExportArgs) -> 
 
 enum Sink {
     Jsonl(BufWriter<io::Stdout>),
-    Csv(csv::Writer<io::Stdout>, bool),
+    Csv(Box<csv::Writer<io::Stdout>>, bool),
 }
 
 impl Sink {
     fn new(format: Format) -> Self {
         match format {
             Format::Jsonl => Self::Jsonl(BufWriter::new(io::stdout())),
-            Format::Csv => Self::Csv(csv::Writer::from_writer(io::stdout()), false),
+            Format::Csv => Self::Csv(Box::new(csv::Writer::from_writer(io::stdout())), false),
         }
     }
 

@@ -53,7 +53,8 @@ fn words(value: &str) -> String {
     let mut after_encoded = false;
     for word in value.split(' ') {
         let encoded = encoded_word(word);
-        if !text.is_empty() && !(after_encoded && encoded.is_some()) {
+        let are_one = after_encoded && encoded.is_some();
+        if !text.is_empty() && !are_one {
             text.push(' ');
         }
         after_encoded = encoded.is_some();

@@ -39,6 +39,8 @@ fn session_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(session::single_sign_on::begin))
         .routes(routes!(session::single_sign_on::end))
         .routes(routes!(session::password::change))
+        .routes(routes!(session::password_reset::ask))
+        .routes(routes!(session::password_reset::choose))
         .routes(routes!(session::sessions::list))
         .routes(routes!(session::sessions::end))
 }

@@ -11,6 +11,7 @@ use crate::{
     email::SendEmail,
     maintenance::{PruneJobs, RollUpHistory},
     ops::Bulk,
+    people::SendReset,
     profiles::{Enrich, Fetch},
     webhooks::Deliver,
 };
@@ -21,6 +22,7 @@ pub const ALL: &[Entry] = &[
     entry::<PruneJobs>(),
     entry::<RollUpHistory>(),
     entry::<Bulk>(),
+    entry::<SendReset>(),
     entry::<Enrich>(),
     entry::<Fetch>(),
     entry::<Deliver>(),

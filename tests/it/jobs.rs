@@ -15,6 +15,10 @@ mod maintenance {
     mod roll_up_history;
 }
 
+mod people {
+    mod send_reset;
+}
+
 mod profiles {
     mod enrich;
     mod fetch;

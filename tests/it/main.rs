@@ -25,4 +25,5 @@ mod sandbox;
 mod scheduler;
 mod support;
 mod transactions;
+mod users;
 mod vendors;

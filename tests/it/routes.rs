@@ -2,7 +2,7 @@
 //! vendors of the sandbox. Modules follow the URLs; what all of them share is named by its subject.
 
 mod access;
-mod answer;
+pub mod answer;
 mod authentication;
 mod bodies;
 mod docs;

@@ -72,6 +72,7 @@ impl From<jobs::people::PeopleError> for ApiError {
             PeopleError::Identity(error) => error.into(),
             PeopleError::Audit(error) => error.into(),
             PeopleError::WrongPassword => Self::invalid("current", "INVALID", "is not the present password"),
+            PeopleError::Queue(error) => error.into(),
             PeopleError::NoSession => Self::NotFound("session"),
         }
     }

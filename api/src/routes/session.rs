@@ -2,6 +2,7 @@
 
 pub mod current;
 pub mod password;
+pub mod password_reset;
 pub mod sessions;
 pub mod sign_in;
 pub mod single_sign_on;

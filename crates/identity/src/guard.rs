@@ -20,6 +20,8 @@ use crate::{Email, error::IdentityError};
 pub const ACCOUNT_FAILURES_MAX: i32 = 5;
 /// Failures from one address within [`WINDOW`] that lock it.
 pub const ADDRESS_FAILURES_MAX: i32 = 50;
+/// Mails with a permit that one account is sent within [`WINDOW`].
+pub const RESETS_MAX: i32 = 3;
 /// Failures older than this are forgotten.
 pub const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// How long a lock holds.
@@ -79,6 +81,33 @@ pub async fn try_sign_in(
         None => Guarded::Allowed { locks: tried.locked_now },
     };
     Ok((guarded, tries))
+}
+
+/// Counts a wish for a mail with a permit, for the account and for the address, and answers whether it is granted. Other
+/// counters than those of signing in: who forgot a password may be locked out.
+///
+/// # Errors
+/// [`IdentityError::Database`].
+pub async fn try_reset(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    email: &Email,
+    address: IpAddr,
+) -> Result<bool, IdentityError> {
+    let digest = |text: String| keyring.tag(PURPOSE, text.as_bytes());
+    let subjects =
+        [digest(format!("reset of {}", email.as_str())), digest(format!("resets from {}", network(address)))];
+    // The wish that locks is granted still: one more than these begin the lock.
+    let locked = sqlx::query_scalar!(
+        r#"select locked_until is not null as "is_locked!" from sign_in_try($1, $2, $3, $4)"#,
+        &subjects,
+        &[RESETS_MAX, ADDRESS_FAILURES_MAX],
+        interval(WINDOW),
+        interval(LOCK),
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(!locked)
 }
 
 /// A try got in: its account's failures are forgotten, it does not count for its address, and the address is familiar.

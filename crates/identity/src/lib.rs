@@ -16,8 +16,8 @@ mod sessions;
 
 pub use error::{FieldFault, IdentityError};
 pub use guard::{
-    ACCOUNT_FAILURES_MAX, ADDRESS_FAILURES_MAX, Guarded, LOCK, Tries, WINDOW, forget_old_tries, give_back,
-    try_sign_in,
+    ACCOUNT_FAILURES_MAX, ADDRESS_FAILURES_MAX, Guarded, LOCK, RESETS_MAX, Tries, WINDOW, forget_old_tries,
+    give_back, try_reset, try_sign_in,
 };
 pub use password::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Password, PasswordHash, Passwords};
 pub use people::{

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     audit, config, dead, demo, health, jobs, limits, overview, partners, queues, requests, sandbox,
-    schedules, serve, tenants, up, worker, workers,
+    schedules, serve, tenants, up, users, worker, workers,
 };
 use crate::output;
 
@@ -103,6 +103,9 @@ pub(crate) enum Command {
     /// See who changed what, and check that the log of it is whole
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// People who may sign in, and their roles
+    #[command(subcommand)]
+    Users(users::UsersCommand),
     /// Show the effective settings, secrets masked
     Config(config::ConfigArgs),
 }

@@ -20,6 +20,7 @@ pub(crate) mod schedules;
 pub(crate) mod serve;
 pub(crate) mod tenants;
 pub(crate) mod up;
+pub(crate) mod users;
 pub(crate) mod watching;
 pub(crate) mod worker;
 pub(crate) mod workers;
@@ -50,6 +51,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Tenants(command) => Box::pin(tenants::run(&globals, command)).await,
         Command::Overview(arguments) => Box::pin(overview::run(&globals, arguments)).await,
         Command::Audit(command) => Box::pin(audit::run(&globals, command)).await,
+        Command::Users(command) => Box::pin(users::run(&globals, command)).await,
         Command::Config(arguments) => config::run(&globals, &arguments),
     }
 }

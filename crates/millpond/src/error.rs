@@ -98,6 +98,12 @@ pub(crate) enum CliError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] audit::AuditError),
+    /// Many jobs were not changed.
+    #[error(transparent)]
+    Bulk(#[from] BulkActionError),
+    /// People.
+    #[error(transparent)]
+    People(#[from] jobs::people::PeopleError),
     /// Schedules.
     #[error(transparent)]
     Schedule(#[from] ActionError),
@@ -169,6 +175,11 @@ impl CliError {
             Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Audit(_) | Self::Webhook(_) => {
                 "DATABASE"
             }
+            Self::Schedule(error) => schedule_code(error),
+            Self::People(error) => people_code(error),
+            Self::Bulk(error) => bulk_code(error),
+            Self::NotMigrated => "NOT_MIGRATED",
+            Self::Partner(PartnerError::Invalid(_)) | Self::Usage(_) => "VALIDATION_ERROR",
             Self::Partner(PartnerError::NotFound(_)) | Self::NotFound(_) => "NOT_FOUND",
             Self::Partner(PartnerError::CodeTaken { .. } | PartnerError::TooManyKeys { .. })
             | Self::Conflict(_) => "CONFLICT",
@@ -188,6 +199,8 @@ impl CliError {
             | Self::Partner(PartnerError::Invalid(_))
             | Self::Queue(queue::Error::Search(_)) => 2,
             Self::Schedule(error) if schedule_code(error) == "VALIDATION_ERROR" => 2,
+            Self::People(error) if people_code(error) == "VALIDATION_ERROR" => 2,
+            Self::Bulk(error) if bulk_code(error) == "VALIDATION_ERROR" => 2,
             _ => 1,
         }
     }
@@ -223,6 +236,30 @@ impl CliError {
             next = error.source();
         }
         causes
+    }
+}
+
+fn bulk_code(error: &BulkActionError) -> &'static str {
+    match error {
+        BulkActionError::Rate | BulkActionError::Queue(queue::Error::Search(_)) => "VALIDATION_ERROR",
+        BulkActionError::Queue(_) | BulkActionError::Audit(_) => "DATABASE",
+    }
+}
+
+fn people_code(error: &jobs::people::PeopleError) -> &'static str {
+    use identity::IdentityError;
+    use jobs::people::PeopleError;
+    match error {
+        PeopleError::Identity(IdentityError::Invalid(_)) | PeopleError::WrongPassword => "VALIDATION_ERROR",
+        PeopleError::Identity(IdentityError::EmailTaken | IdentityError::LastAdmin) => "CONFLICT",
+        PeopleError::Identity(IdentityError::NotFound) | PeopleError::NoSession => "NOT_FOUND",
+        _ => "DATABASE",
+    }
+}
+
+impl From<identity::IdentityError> for CliError {
+    fn from(error: identity::IdentityError) -> Self {
+        Self::People(error.into())
     }
 }
 

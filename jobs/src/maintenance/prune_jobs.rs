@@ -32,6 +32,10 @@ const BATCH_ROWS_MAX: u32 = 1_000;
 impl Handler for PruneJobs {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
         let services = cx.services();
+        let mut tx = cx.begin().await?;
+        identity::prune(&mut tx).await.map_err(|error| not_pruned(&error))?;
+        identity::forget_old_tries(&mut tx).await.map_err(|error| not_pruned(&error))?;
+        tx.commit().await?;
         let mut rows = Rows::default();
         loop {
             let mut tx = cx.begin().await?;

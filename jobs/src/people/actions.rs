@@ -23,6 +23,9 @@ pub enum PeopleError {
     /// The present password is another.
     #[error("the present password is wrong")]
     WrongPassword,
+    /// A job was not stored.
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
     /// No such session of this person.
     #[error("no such session")]
     NoSession,

@@ -19,6 +19,9 @@ use samples::Sample;
 const OPEN: &[&str] = &[
     // Who signs in is nobody yet.
     "signIn",
+    // Who forgot a password is nobody either; what tells them apart is who reads the mail.
+    "askPasswordReset",
+    "choosePassword",
     "beginSingleSignOn",
     "endSingleSignOn",
     // Probes and the collector of metrics have no account; both are kept to trusted networks.
@@ -285,6 +288,8 @@ async fn check(world: &World, operation: &Operation, asker: Asker, faults: &mut 
     }
     for (actor, request_id) in new {
         let is_asker = match asker {
+            // Nobody knows who forgot a password before they read their mail.
+            _ if operation.id == "askPasswordReset" => actor == "password-reset",
             // Whoever signs in is that person by then.
             _ if operation.needs == Needs::Nothing => *actor == world.viewer.id.to_string(),
             Asker::Partner => *actor == world.partner.id.to_string(),

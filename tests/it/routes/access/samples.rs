@@ -62,6 +62,8 @@ pub async fn of(world: &World, operation: &str, me: &TestPerson) -> Sample {
         "beginSingleSignOn" => plain(),
         "endSingleSignOn" => Sample { query: "state=x&code=y", ..plain() },
         "signIn" => body(json!({ "email": world.viewer.email, "password": PASSWORD })),
+        "askPasswordReset" => body(json!({ "email": format!("{}@example.com", unused("forgetful")) })),
+        "choosePassword" => body(json!({ "code": "mpr_", "password": PASSWORD })),
         "changePassword" => body(json!({ "current": PASSWORD, "password": PASSWORD })),
         "endSession" => gap(another_session(world, me).await),
         "enrichProfile" => body(json!({ "url": profile(&unused("asked")) })),

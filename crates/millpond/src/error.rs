@@ -98,9 +98,6 @@ pub(crate) enum CliError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] audit::AuditError),
-    /// Many jobs were not changed.
-    #[error(transparent)]
-    Bulk(#[from] BulkActionError),
     /// People.
     #[error(transparent)]
     People(#[from] jobs::people::PeopleError),
@@ -168,6 +165,7 @@ impl CliError {
             | Self::KeysLost { .. }
             | Self::Keys { .. } => "ENCRYPTION_KEYS",
             Self::Schedule(error) => schedule_code(error),
+            Self::People(error) => people_code(error),
             Self::NotMigrated => "NOT_MIGRATED",
             Self::Partner(PartnerError::Invalid(_))
             | Self::Usage(_)
@@ -175,11 +173,6 @@ impl CliError {
             Self::Database(_) | Self::Query(_) | Self::Queue(_) | Self::Audit(_) | Self::Webhook(_) => {
                 "DATABASE"
             }
-            Self::Schedule(error) => schedule_code(error),
-            Self::People(error) => people_code(error),
-            Self::Bulk(error) => bulk_code(error),
-            Self::NotMigrated => "NOT_MIGRATED",
-            Self::Partner(PartnerError::Invalid(_)) | Self::Usage(_) => "VALIDATION_ERROR",
             Self::Partner(PartnerError::NotFound(_)) | Self::NotFound(_) => "NOT_FOUND",
             Self::Partner(PartnerError::CodeTaken { .. } | PartnerError::TooManyKeys { .. })
             | Self::Conflict(_) => "CONFLICT",
@@ -200,7 +193,6 @@ impl CliError {
             | Self::Queue(queue::Error::Search(_)) => 2,
             Self::Schedule(error) if schedule_code(error) == "VALIDATION_ERROR" => 2,
             Self::People(error) if people_code(error) == "VALIDATION_ERROR" => 2,
-            Self::Bulk(error) if bulk_code(error) == "VALIDATION_ERROR" => 2,
             _ => 1,
         }
     }
@@ -236,13 +228,6 @@ impl CliError {
             next = error.source();
         }
         causes
-    }
-}
-
-fn bulk_code(error: &BulkActionError) -> &'static str {
-    match error {
-        BulkActionError::Rate | BulkActionError::Queue(queue::Error::Search(_)) => "VALIDATION_ERROR",
-        BulkActionError::Queue(_) | BulkActionError::Audit(_) => "DATABASE",
     }
 }
 

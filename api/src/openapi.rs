@@ -25,7 +25,11 @@ taken up, an unreadable one is ignored; the work that a request starts, its call
 Instants are RFC 3339 in UTC.
 
 Each partner may send so many requests a clock minute; `RateLimit` and `RateLimit-Policy` on every authenticated \
-answer say how many are left, and a 429 says in `Retry-After` when to come back.";
+answer say how many are left, and a 429 says in `Retry-After` when to come back.
+
+People sign in by `POST /api/v1/session`, for a cookie or a bearer token. What each operation needs of them is in \
+`x-required-role`: `viewer`, `operator` or `admin`, each of which may do what those before it may. A change by cookie must \
+come from this site. Lists take `limit`, `cursor`, `sort` and `format=csv`, whose next cursor is in `X-Next-Cursor`.";
 
 /// The head of the document.
 #[derive(utoipa::OpenApi)]

@@ -22,7 +22,7 @@ pub use guard::{
 pub use password::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Password, PasswordHash, Passwords};
 pub use people::{
     Email, Found, NewPerson, Person, create, disable, enable, find, find_by_email, find_by_oidc, link_oidc,
-    list, set_password, set_role,
+    list, lock, set_password, set_role,
 };
 pub use permits::{PERMIT_LIFE, Permit, issue_permit, redeem_permit};
 pub use role::{Role, UnknownRole};

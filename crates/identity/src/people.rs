@@ -179,11 +179,32 @@ impl Row {
     }
 }
 
-/// One person, locked for a change in the caller's transaction.
+/// One person.
 ///
 /// # Errors
 /// [`IdentityError`].
 pub async fn find(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    id: UserId,
+) -> Result<Option<Found>, IdentityError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select id, email, role, password_hash, oidc_issuer is not null as "has_oidc!", created_at, disabled_at,
+               signed_in_at
+           from people where id = $1"#,
+        id.uuid()
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| row.open(keyring)).transpose()
+}
+
+/// One person, locked for a change in the caller's transaction.
+///
+/// # Errors
+/// [`IdentityError`].
+pub async fn lock(
     conn: &mut Connection,
     keyring: &Keyring,
     id: UserId,

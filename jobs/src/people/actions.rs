@@ -2,7 +2,7 @@
 
 use ::identity::{
     IdentityError, NewPerson, Password, PasswordHash, Passwords, Person, Role, Session, disable, enable,
-    end_sessions, find, set_password, set_role,
+    end_sessions, find, lock, set_password, set_role,
 };
 use audit::{AuditError, digest};
 use db::{Connection, Pool};
@@ -96,7 +96,7 @@ pub async fn change(
     id: UserId,
     change: PersonChange,
 ) -> Result<Changed, PeopleError> {
-    let was = find(conn, door.keyring, id).await?.ok_or(IdentityError::NotFound)?.person;
+    let was = lock(conn, door.keyring, id).await?.ok_or(IdentityError::NotFound)?.person;
     if let Some(role) = change.role {
         set_role(conn, id, role).await?;
     }

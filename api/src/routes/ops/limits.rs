@@ -138,7 +138,8 @@ pub async fn list(
     Viewer(_me): Viewer,
     listing: Listing<LimitView>,
 ) -> Result<Response, ApiError> {
-    let levels = levels(state.pool()).await?;
+    let mut conn = super::reading(&state).await?;
+    let levels = levels(&mut *conn).await?;
     listing.answer(levels.into_iter().map(LimitView::from).collect())
 }
 

@@ -47,7 +47,7 @@ pub trait Listed: Serialize {
 #[into_params(parameter_in = Query)]
 #[allow(dead_code)] // The schema of what is read by hand.
 pub struct ListParams {
-    /// Entries of a page, 50 unless given; of a CSV up to 10,000.
+    /// Entries of a page, 50 unless given, and never more than 200; of a CSV up to 10,000.
     #[param(minimum = 1, maximum = 10000, required = false, nullable = false)]
     limit: Option<u32>,
     /// `nextCursor` of the page before.

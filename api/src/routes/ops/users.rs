@@ -178,7 +178,7 @@ pub async fn show(
     Admin(_me): Admin,
     PathId(id): PathId<UserId>,
 ) -> Result<axum::Json<Data<UserView>>, ApiError> {
-    let mut conn = state.pool().acquire().await?;
+    let mut conn = super::reading(&state).await?;
     let found = find(&mut conn, state.keyring(), id).await?.ok_or(ApiError::NotFound("user"))?;
     Ok(Data::of(found.person.into()))
 }

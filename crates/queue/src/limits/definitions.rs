@@ -167,7 +167,7 @@ const LEVELS_MAX: i64 = 1_000;
 ///
 /// # Errors
 /// [`Error::Database`].
-pub async fn levels(pool: &Pool) -> Result<Vec<Level>, Error> {
+pub async fn levels(db: impl sqlx::PgExecutor<'_>) -> Result<Vec<Level>, Error> {
     let rows = sqlx::query!(
         r#"select l.name, l.shape, l.max, l.window_ms, l.period, l.edited, coalesce(b.key, '') as "key!",
                case when l.shape = 'concurrency' then (
@@ -189,7 +189,7 @@ pub async fn levels(pool: &Pool) -> Result<Vec<Level>, Error> {
            limit $1"#,
         LEVELS_MAX,
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await?;
     let levels = rows.into_iter().map(|row| {
         let shape = Shape::of(&row.shape, row.max, row.window_ms, row.period.as_deref());

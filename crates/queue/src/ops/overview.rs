@@ -196,7 +196,8 @@ async fn oldest_ready(conn: &mut Connection, queue: Queue) -> Result<Option<Dura
                ) as next
                where h.n < $3
            )
-           select greatest(extract(epoch from now() - min(run_at)), 0)::float8 from heads"#,
+           select case when count(*) > 0 then greatest(extract(epoch from now() - min(run_at)), 0)::float8 end
+           from heads"#,
         from,
         to,
         HEADS_MAX,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 use chrono::{DateTime, Utc};
 use queue::{NewJob, Queue, Scope};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::{Bench, Cores, Sample};
@@ -103,6 +104,19 @@ pub struct Drained {
 /// # Errors
 /// When it is not drained in time, or not exactly.
 pub async fn drain(bench: &Bench<'_>, fleet: FleetSettings, jobs: u64) -> anyhow::Result<Drained> {
+    drain_telling(bench, fleet, jobs, &watch::Sender::new(false)).await
+}
+
+/// The same; tells those who are to do something beside it while it drains.
+///
+/// # Errors
+/// As [`drain`].
+pub async fn drain_telling(
+    bench: &Bench<'_>,
+    fleet: FleetSettings,
+    jobs: u64,
+    drains: &watch::Sender<bool>,
+) -> anyhow::Result<Drained> {
     let pool = &bench.database.pool;
     let scope = Scope { queue: Queue::Enrich, kind: None };
     {
@@ -122,6 +136,7 @@ pub async fn drain(bench: &Bench<'_>, fleet: FleetSettings, jobs: u64) -> anyhow
         queue::resume(&mut conn, &scope).await?;
     }
     bench.waker.wake(Queue::Enrich);
+    drains.send_replace(true);
     while fleet.executed() < jobs || is_unfinished(bench).await? {
         sleep(Duration::from_millis(2)).await;
         if began.elapsed() > DRAIN_MAX {
@@ -129,6 +144,7 @@ pub async fn drain(bench: &Bench<'_>, fleet: FleetSettings, jobs: u64) -> anyhow
         }
         fleet.check()?;
     }
+    drains.send_replace(false);
     let took = began.elapsed().as_secs_f64();
     let cores = bench.cpu(&fleet)?.since(cpu_before, took);
     let wal = machine::wal_bytes(pool).await? - wal_before;

@@ -1,20 +1,22 @@
 //! What operators read, beside a drain, with a million waiting and ten million finished jobs: how long each read takes, and what
 //! ten readers cost the drain.
 //!
-//! How long they take is asked by one reader without a pause, while a worker drains. What they cost is asked by ten, each of
-//! which looks every five seconds, as a console does that shows a page.
+//! How long they take is asked by one reader without a pause. What they cost is asked by ten, each of which stands before a
+//! page that shows the overview and one thing more, and asks for both again and again, as a console does. Both ask while a
+//! worker drains, and at no other time.
+
+mod asked;
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use db::{ConnectOptions, Connection, Pool};
-use kernel::ids::{JobId, TenantId};
-use queue::{ArgIs, DeadFilter, JobSearch, JobState, Order, history, ops};
+use db::{ConnectOptions, Pool};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{Bench, Sample, drain, growth};
 use crate::fleet::FleetSettings;
+use asked::{Known, Read};
 
 /// Failed jobs among the finished ones.
 const DEAD: i64 = 100_000;
@@ -22,67 +24,93 @@ const DEAD: i64 = 100_000;
 const JOBS: u64 = 400_000;
 /// Who reads beside it, and how often each does.
 const READERS: u32 = 10;
-const READ_EVERY: Duration = Duration::from_secs(5);
-/// How long a process counts as alive.
-const LEASE: Duration = Duration::from_secs(30);
+const READ_EVERY: Duration = Duration::from_secs(2);
+/// How often each read is asked for its time, and in how many drains at the most.
+const ASKED_MIN: usize = 20;
+const DRAINS_MAX: usize = 12;
 
-/// Drains four times `runs` times, and once more beside a reader that does not rest.
+/// Drains four times `runs` times, and then beside a reader that does not rest.
 ///
 /// # Errors
 /// As [`drain::drain`], and when a read fails.
 pub async fn run(bench: &Bench<'_>, runs: usize) -> anyhow::Result<Vec<Sample>> {
+    let pool = &bench.database.pool;
     bench.empty().await?;
     drain::drain(bench, FleetSettings::slots(500), 1_000).await?;
     growth::grow(bench).await?;
-    sqlx::query_file!("src/figures/dead_rows.sql", DEAD).execute(&bench.database.pool).await?;
-    let mut samples = Vec::new();
+    sqlx::query_file!("src/figures/dead_rows.sql", DEAD).execute(pool).await?;
+    sqlx::query_file!("src/figures/told_rows.sql").execute(pool).await?;
+    sqlx::query_file!("src/figures/audit_rows.sql").execute(pool).await?;
+    sqlx::raw_sql("vacuum (analyze) queue_history, queue_history_buckets, audit_log").execute(pool).await?;
+    let mut samples = latencies(bench).await?;
     for run in 1..=runs {
-        let order = if run % 2 == 0 { [true, false, false, true] } else { [false, true, true, false] };
-        let (mut with_s, mut without_s) = (0.0, 0.0);
-        for beside_readers in order {
-            bench.progress.step("ops_reads", run, runs);
-            let readers = if beside_readers { Some(Readers::start(bench).await?) } else { None };
-            let drained = drain::drain(bench, FleetSettings::slots(500), JOBS).await?;
-            drop(readers);
-            *if beside_readers { &mut with_s } else { &mut without_s } += 1.0 / drained.jobs_per_s;
-        }
-        samples.push(Sample::new("ops_reads_kept", without_s / with_s));
+        samples.push(cost(bench, run, runs).await?);
     }
-    samples.extend(latencies(bench).await?);
     bench.empty().await?;
     // The space is needed for what comes.
     bench.settle().await?;
     Ok(samples)
 }
 
-/// How long reads take beside a drain.
+/// The drain beside ten readers, of the drain without.
+async fn cost(bench: &Bench<'_>, run: usize, runs: usize) -> anyhow::Result<Sample> {
+    // Forth and back, and the next time the other way round: what makes the machine faster or slower meanwhile falls on both.
+    let order = if run.is_multiple_of(2) { [true, false, false, true] } else { [false, true, true, false] };
+    let (mut with_s, mut without_s) = (0.0, 0.0);
+    for beside_readers in order {
+        bench.progress.step("ops_reads", run, runs);
+        let drains = watch::Sender::new(false);
+        let readers = match beside_readers {
+            true => Some(Readers::start(bench, &drains).await?),
+            false => None,
+        };
+        let drained = drain::drain_telling(bench, FleetSettings::slots(500), JOBS, &drains).await?;
+        drop(drains);
+        let (beside, seconds) = match readers {
+            Some(readers) => (format!("beside {}", readers.end().await?), &mut with_s),
+            None => ("alone".to_owned(), &mut without_s),
+        };
+        eprintln!("    {:.0} jobs/s {beside}", drained.jobs_per_s);
+        *seconds += 1.0 / drained.jobs_per_s;
+    }
+    Ok(Sample::new("ops_reads_kept", without_s / with_s))
+}
+
+/// How long reads take beside drains: as many as it takes to ask each often.
 async fn latencies(bench: &Bench<'_>) -> anyhow::Result<Vec<Sample>> {
-    let pool = connections(bench, 1).await?;
-    let asked = tokio::spawn(async move {
-        let mut conn = pool.acquire().await?;
-        let known = Known::of(&pool).await?;
-        let mut took: Vec<Vec<f64>> = vec![Vec::new(); READS.len()];
-        let began = Instant::now();
-        // The drain may be over by then; what is asked after it is asked of an idle server.
-        while began.elapsed() < Duration::from_secs(8) {
-            for (n, (_, read)) in READS.iter().enumerate() {
-                let began = Instant::now();
-                read_one(&mut conn, *read, &known).await?;
-                took[n].push(began.elapsed().as_secs_f64() * 1e3);
+    let pool = connections(bench, 2).await?;
+    let known = Known::of(&pool).await?;
+    let reads = known.reads();
+    let mut took: Vec<Vec<f64>> = vec![Vec::new(); reads.len()];
+    let mut next = 0;
+    for drained in 1..=DRAINS_MAX {
+        bench.progress.step("ops_reads (each alone)", drained, DRAINS_MAX);
+        let drains = watch::Sender::new(false);
+        let asking = async {
+            let mut is_draining = drains.subscribe();
+            is_draining.wait_for(|is| *is).await?;
+            while *is_draining.borrow() {
+                let which = next % reads.len();
+                took[which].push(known.ask(&reads[which].1).await?.as_secs_f64() * 1e3);
+                next += 1;
             }
+            anyhow::Ok(())
+        };
+        let draining = drain::drain_telling(bench, FleetSettings::slots(500), JOBS, &drains);
+        tokio::try_join!(draining, asking)?;
+        if next >= ASKED_MIN * reads.len() {
+            break;
         }
-        anyhow::Ok(took)
-    });
-    drain::drain(bench, FleetSettings::slots(500), JOBS).await?;
-    let mut took = asked.await??;
+    }
     let mut worst: f64 = 0.0;
     let mut overview: f64 = 0.0;
-    for ((name, read), took) in READS.iter().zip(&mut took) {
+    for ((name, read), took) in reads.iter().zip(&mut took) {
         took.sort_by(f64::total_cmp);
         let (half, most) = (at(took, 0.5), at(took, 0.95));
-        eprintln!("    {name}: p50 {half:.1} ms, p95 {most:.1} ms, {} times", took.len());
+        let last = took.last().copied().unwrap_or(f64::NAN);
+        eprintln!("    {name}: p50 {half:.1} ms, p95 {most:.1} ms, max {last:.1} ms, {} times", took.len());
         worst = worst.max(most);
-        if *read == Read::Overview {
+        if matches!(read, Read::Overview) {
             overview = most;
         }
     }
@@ -94,30 +122,54 @@ fn at(sorted: &[f64], quantile: f64) -> f64 {
     sorted.get(place - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// Ten who look now and then; dropping it ends them.
-struct Readers(#[allow(dead_code, reason = "dropping it aborts them")] JoinSet<anyhow::Result<()>>);
+/// Ten who look now and then, while there is a drain.
+struct Readers(JoinSet<anyhow::Result<(u32, Duration)>>);
 
 impl Readers {
-    async fn start(bench: &Bench<'_>) -> anyhow::Result<Self> {
+    async fn start(bench: &Bench<'_>, drains: &watch::Sender<bool>) -> anyhow::Result<Self> {
         let pool = connections(bench, READERS).await?;
         let known = Known::of(&pool).await?;
         let mut readers = JoinSet::new();
         for reader in 0..READERS {
-            let (pool, known) = (pool.clone(), known.clone());
-            readers.spawn(async move {
-                let mut conn = pool.acquire().await?;
-                sleep(READ_EVERY * reader / READERS).await;
-                // Not two at the same page.
-                let mut next = reader as usize * 2;
-                loop {
-                    let began = Instant::now();
-                    read_one(&mut conn, READS[next % READS.len()].1, &known).await?;
-                    next += 1;
-                    sleep(READ_EVERY.saturating_sub(began.elapsed())).await;
-                }
-            });
+            readers.spawn(reads(known.clone(), reader, drains.subscribe()));
         }
         Ok(Self(readers))
+    }
+
+    /// Waits until they have noticed that the drain is over, and says what they asked.
+    async fn end(mut self) -> anyhow::Result<String> {
+        let (mut reads, mut waited) = (0, Duration::ZERO);
+        while let Some(reader) = self.0.join_next().await {
+            let (asked, took) = reader??;
+            (reads, waited) = (reads + asked, waited + took);
+        }
+        Ok(format!(
+            "{READERS} readers, each asking for the overview and one thing more every {READ_EVERY:?}: {reads} reads, {:.0} ms each",
+            waited.as_secs_f64() * 1e3 / f64::from(reads.max(1))
+        ))
+    }
+}
+
+/// One of them; answers how often it asked, and how long it waited for answers.
+async fn reads(
+    known: Known,
+    reader: u32,
+    mut drains: watch::Receiver<bool>,
+) -> anyhow::Result<(u32, Duration)> {
+    let pages = known.reads();
+    // Not two at the same page, nor all at once.
+    let mut next = pages.len() * reader as usize / READERS as usize;
+    let (mut asked, mut waited) = (0, Duration::ZERO);
+    drains.wait_for(|is| *is).await?;
+    let mut at = Instant::now() + READ_EVERY * reader / READERS;
+    loop {
+        tokio::select! {
+            _ = drains.wait_for(|is| !*is) => return Ok((asked, waited)),
+            () = tokio::time::sleep_until(at) => {}
+        }
+        at += READ_EVERY;
+        waited += known.ask(&Read::Overview).await? + known.ask(&pages[next % pages.len()].1).await?;
+        (next, asked) = (next + 1, asked + 2);
     }
 }
 
@@ -128,145 +180,4 @@ async fn connections(bench: &Bench<'_>, count: u32) -> anyhow::Result<Pool> {
         ..ConnectOptions::from_url(&bench.database.url)?
     };
     Ok(db::connect(&options).await?)
-}
-
-/// What is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Read {
-    Overview,
-    Workers,
-    Shares,
-    Levels,
-    History,
-    Newest,
-    OfKind,
-    OfAbsentKind,
-    OfTenant,
-    OfRequest,
-    WithArg,
-    Scheduled,
-    Dead,
-    DeadAlike,
-    EndedLately,
-    EndedLongAgo,
-    CountDead,
-    CountAll,
-    CountKind,
-    DeadLetters,
-    Detail,
-}
-
-const READS: [(&str, Read); 21] = [
-    ("overview", Read::Overview),
-    ("workers", Read::Workers),
-    ("tenants' shares", Read::Shares),
-    ("limits", Read::Levels),
-    ("history of a day", Read::History),
-    ("jobs, the newest", Read::Newest),
-    ("jobs of a kind", Read::OfKind),
-    ("jobs of a kind that there is none of", Read::OfAbsentKind),
-    ("jobs of a tenant", Read::OfTenant),
-    ("jobs of a request", Read::OfRequest),
-    ("jobs with an argument", Read::WithArg),
-    ("scheduled jobs, the oldest", Read::Scheduled),
-    ("failed jobs, the newest", Read::Dead),
-    ("failed jobs of a signature", Read::DeadAlike),
-    ("jobs that ended in the last minute", Read::EndedLately),
-    ("jobs that ended in a second, ten days ago", Read::EndedLongAgo),
-    ("count of failed jobs", Read::CountDead),
-    ("count of all jobs", Read::CountAll),
-    ("count of a kind", Read::CountKind),
-    ("dead letters", Read::DeadLetters),
-    ("a job with all that is known", Read::Detail),
-];
-
-/// What there is.
-#[derive(Debug, Clone)]
-struct Known {
-    pool: Pool,
-    now: DateTime<Utc>,
-    job: JobId,
-    tenant: TenantId,
-}
-
-impl Known {
-    async fn of(pool: &Pool) -> anyhow::Result<Self> {
-        let conn = &mut pool.acquire().await?;
-        let dead = JobSearch { states: vec![JobState::Failed], ..JobSearch::default() };
-        let found = queue::search(conn, &dead, Order::Newest, None, 1).await?.jobs;
-        let job = found.first().ok_or_else(|| anyhow::anyhow!("no job is dead"))?;
-        let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(conn).await?;
-        Ok(Self { pool: pool.clone(), now, job: job.id, tenant: job.tenant })
-    }
-}
-
-/// Searches by what they are called.
-fn search_of(read: Read, known: &Known) -> Option<JobSearch> {
-    let all = JobSearch::default();
-    let day = Some(known.now - TimeDelta::days(1));
-    Some(match read {
-        Read::Newest => all,
-        Read::OfKind => JobSearch { kinds: vec!["bench.past".into()], ..all },
-        Read::OfAbsentKind => JobSearch { kinds: vec!["bench.absent".into()], ..all },
-        Read::OfTenant => JobSearch { tenant: Some(known.tenant), ..all },
-        Read::OfRequest => JobSearch { request_id: Some("req-absent".into()), ..all },
-        Read::WithArg => JobSearch {
-            kinds: vec!["bench.past".into()],
-            created_from: day,
-            arg: Some(ArgIs { path: vec!["i".into()], value: "-1".into() }),
-            ..all
-        },
-        Read::Scheduled => JobSearch { states: vec![JobState::Scheduled], ..all },
-        Read::Dead => JobSearch { states: vec![JobState::Failed], ..all },
-        Read::DeadAlike => JobSearch {
-            signature: Some("the vendor answered # to call #".into()),
-            code: Some("VENDOR_DOWN".into()),
-            ..all
-        },
-        Read::EndedLately => JobSearch { finished_from: Some(known.now - TimeDelta::minutes(1)), ..all },
-        Read::EndedLongAgo => JobSearch {
-            finished_from: Some(known.now - TimeDelta::days(10)),
-            finished_before: Some(known.now - TimeDelta::days(10) + TimeDelta::seconds(1)),
-            ..all
-        },
-        _ => return None,
-    })
-}
-
-async fn read_one(conn: &mut Connection, read: Read, known: &Known) -> anyhow::Result<()> {
-    if let Some(search) = search_of(read, known) {
-        let order = if read == Read::Scheduled { Order::Oldest } else { Order::Newest };
-        queue::search(conn, &search, order, None, 50).await?;
-        return Ok(());
-    }
-    match read {
-        Read::Overview => drop(ops::overview(conn, LEASE).await?),
-        Read::Workers => drop(ops::workers(conn).await?),
-        Read::Shares => drop(ops::shares(conn, known.now - TimeDelta::hours(1), known.now).await?),
-        Read::Levels => drop(queue::limits::levels(&known.pool).await?),
-        Read::History => {
-            let filter = history::HistoryFilter {
-                queue: None,
-                kind: None,
-                tenant: None,
-                from: known.now - TimeDelta::days(1),
-                to: known.now,
-                step: history::Step::Minute,
-            };
-            drop(history::history(conn, &filter).await?);
-        }
-        Read::CountDead => {
-            let dead = JobSearch { states: vec![JobState::Failed], ..JobSearch::default() };
-            queue::count(conn, &dead).await?;
-        }
-        Read::CountAll => drop(queue::count(conn, &JobSearch::default()).await?),
-        Read::CountKind => {
-            let kind = JobSearch { kinds: vec!["bench.past".into()], ..JobSearch::default() };
-            queue::count(conn, &kind).await?;
-        }
-        Read::DeadLetters => drop(queue::dead_letters(conn, &DeadFilter::default(), 50).await?),
-        Read::Detail => drop(ops::detail(conn, &[known.tenant], known.job).await?),
-        _ => {}
-    }
-    Ok(())
 }

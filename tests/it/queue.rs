@@ -19,6 +19,7 @@ mod kinds;
 mod leading;
 mod limits;
 mod maintaining;
+mod overseeing;
 mod pausing;
 mod progress;
 mod pruning;

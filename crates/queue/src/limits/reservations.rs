@@ -84,13 +84,26 @@ pub async fn clean_reservations(
     known: &[LeaseKey],
     age_min: Duration,
 ) -> Result<u64, Error> {
-    let gone = sqlx::query!(
-        "delete from job_limit_reservations r
-         where not exists (select from worker_processes p where p.id = r.process_id)"
+    let gone = sqlx::query_scalar!(
+        r#"with gone as (
+               delete from job_limit_reservations r
+               where not exists (select from worker_processes p where p.id = r.process_id)
+               returning r.name, r.tenant_id, r.window_start, r.cost
+           ),
+           spent as (
+               select array_agg(g.name) as names, array_agg(g.tenant_id) as tenants,
+                   array_agg(g.window_start) as windows, array_agg(g.cost) as costs
+               from gone g
+               join job_limits l on l.name = g.name and l.shape = 'budget'
+           ),
+           noted as materialized (
+               select job_note_spending(names, tenants, windows, costs) from spent where names is not null
+           )
+           select (select count(*) from gone) + 0 * (select count(*) from noted) as "gone!""#
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await?
-    .rows_affected();
+    .unsigned_abs();
     let jobs: Vec<Uuid> = known.iter().map(|lease| lease.job.uuid()).collect();
     let tokens: Vec<i32> = known.iter().map(|lease| lease.token).collect();
     let unknown = sqlx::query!(

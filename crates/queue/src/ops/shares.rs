@@ -53,7 +53,7 @@ pub struct TenantStanding {
 pub struct Spent {
     /// The budget.
     pub name: String,
-    /// In minor units, in the budget's present period.
+    /// What attempts that are over spent in the budget's present period, in minor units.
     pub spent_minor: i64,
     /// Reserved by attempts that still run.
     pub reserved_minor: i64,
@@ -220,18 +220,28 @@ async fn with_spending(
     standings: &mut BTreeMap<Uuid, TenantStanding>,
 ) -> Result<(), Error> {
     let rows = sqlx::query!(
-        r#"select r.tenant_id, r.name, sum(r.cost)::bigint as "reserved!"
-           from job_limit_reservations r
-           join job_limits l on l.name = r.name and l.shape = 'budget'
-           group by r.tenant_id, r.name
-           order by r.tenant_id, r.name
+        r#"select u.tenant_id as "tenant_id!", l.name, u.spent as "spent!", u.reserved as "reserved!"
+           from job_limits l
+           cross join lateral job_limit_window(l, now()) as w
+           cross join lateral (
+               select o.tenant_id, sum(o.spent)::bigint as spent, sum(o.reserved)::bigint as reserved
+               from (
+                   select s.tenant_id, s.spent, 0 as reserved from job_limit_spending s
+                   where s.name = l.name and s.window_start >= w.began
+                   union all
+                   select r.tenant_id, 0, r.cost from job_limit_reservations r where r.name = l.name
+               ) as o
+               group by o.tenant_id
+           ) as u
+           where l.shape = 'budget'
+           order by u.tenant_id, l.name
            limit $1"#,
         i64::from(SHARES_MAX),
     )
     .fetch_all(conn)
     .await?;
     for row in rows {
-        let spent = Spent { name: row.name, spent_minor: 0, reserved_minor: row.reserved };
+        let spent = Spent { name: row.name, spent_minor: row.spent, reserved_minor: row.reserved };
         standing(standings, row.tenant_id).spent.push(spent);
     }
     Ok(())

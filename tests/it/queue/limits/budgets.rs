@@ -87,6 +87,48 @@ async fn what_a_dead_process_had_reserved_stays_spent_and_the_retry_reserves_ane
     assert_eq!(level(pool, BUDGET, "").await.used, 2 * COST);
 }
 
+/// What an owner's jobs spent of the budget, and what is reserved for them.
+async fn spent_by(pool: &Pool, tenant: TenantId) -> Option<(i64, i64)> {
+    let now = kernel::clock::now();
+    let shares = queue::ops::shares(&mut pool.acquire().await.unwrap(), now, now).await.unwrap();
+    let standing = shares.tenants.into_iter().find(|one| one.tenant == tenant)?;
+    standing.spent.iter().find(|one| one.name == BUDGET).map(|one| (one.spent_minor, one.reserved_minor))
+}
+
+#[tokio::test]
+async fn what_each_owner_spent_is_told_until_the_period_is_over() {
+    let kit = stage(9, 1).await;
+    let pool = kit.db.pool();
+    let owner = TenantId::from_uuid(PartnerId::new().uuid());
+    for _ in 0..3 {
+        stored(pool, NewJob::of(&Buyer::default()).unwrap().tenant(owner)).await;
+    }
+    kit.leaves::<Buyer>(4);
+    let process = process(pool).await;
+    let mut jobs = Vec::new();
+    while jobs.len() < 4 {
+        let claimed = claim(pool, process).await;
+        assert!(!claimed.is_empty(), "only {} are claimed", jobs.len());
+        jobs.extend(claimed);
+    }
+    jobs.sort_by_key(|job| job.lease.tenant != owner);
+    assert_eq!(spent_by(pool, owner).await, Some((0, 3 * COST)));
+
+    spend(pool, &jobs[0], &[3, 4], false).await;
+    spend(pool, &jobs[1], &[], true).await;
+    spend(pool, &jobs[3], &[], false).await;
+    assert_eq!(spent_by(pool, owner).await, Some((7, COST)));
+    assert_eq!(spent_by(pool, TenantId::SYSTEM).await, Some((COST, 0)), "it said nothing: what was expected");
+    silence(pool, process).await;
+    queue::sweep(pool, LONG).await.unwrap();
+    limits::clean_reservations(pool, process, &[], LONG).await.unwrap();
+    assert_eq!(spent_by(pool, owner).await, Some((7 + COST, 0)), "what died had spent what was expected");
+    assert_eq!(level(pool, BUDGET, "").await.used, 7 + 2 * COST);
+
+    kit.clock.advance(24 * HOUR).await;
+    assert_eq!(spent_by(pool, owner).await, None, "a new day");
+}
+
 #[tokio::test]
 async fn a_claim_whose_answer_was_lost_gives_back_what_it_reserved() {
     let kit = stage(2, 1).await;

@@ -6,7 +6,8 @@ use kernel::ids::{BatchId, JobId, TenantId};
 use uuid::Uuid;
 
 use crate::{
-    BatchRecord, Error, FoundJob, JobRecord, JobSearch, JobState, Order, WORKER_LOST, batch, find, search,
+    BatchRecord, Error, FoundJob, JobRecord, JobSearch, JobState, Order, WORKER_LOST, batch, find, plans,
+    search,
 };
 
 /// Related jobs shown of each relation.
@@ -119,6 +120,7 @@ pub async fn detail(
     tenants: &[TenantId],
     id: JobId,
 ) -> Result<Option<JobDetail>, Error> {
+    plans::pin(conn).await?;
     let Some(record) = find(conn, tenants, id).await? else { return Ok(None) };
     let Some(rest) = rest(conn, &record).await? else { return Ok(None) };
     let state = rest.state.parse().unwrap_or(JobState::Ready);

@@ -5,7 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use db::Connection;
 
-use crate::{Depth, Error, Queue, depths::depths_in, history::Step, lane::lanes_of, maintenance::interval};
+use crate::{
+    Depth, Error, Queue, depths::depths_in, history::Step, lane::lanes_of, maintenance::interval, plans,
+};
 
 /// Over how much of the past [`Recent`] looks.
 pub const RECENT: Duration = Duration::from_secs(5 * 60);
@@ -101,6 +103,7 @@ pub struct BlockedLimit {
 /// # Errors
 /// [`Error::Database`].
 pub async fn overview(conn: &mut Connection, lease: Duration) -> Result<Overview, Error> {
+    plans::pin(conn).await?;
     let depths = depths_in(conn).await?;
     let dead = sqlx::query!(
         r#"select now() as "now!",

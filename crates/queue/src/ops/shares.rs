@@ -7,7 +7,7 @@ use db::Connection;
 use kernel::ids::TenantId;
 use uuid::Uuid;
 
-use crate::{Error, Queue, lane::lanes_of};
+use crate::{Error, Queue, lane::lanes_of, plans};
 
 /// Tenants with work that are looked for in each queue, and shown.
 pub const SHARES_MAX: i32 = 1_000;
@@ -65,6 +65,7 @@ pub struct Spent {
 /// # Errors
 /// [`Error::Database`].
 pub async fn shares(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Shares, Error> {
+    plans::pin(conn).await?;
     let mut standings: BTreeMap<Uuid, TenantStanding> = BTreeMap::new();
     let is_capped = with_ready(conn, &mut standings).await?;
     let running = with_running(conn, &mut standings).await?;

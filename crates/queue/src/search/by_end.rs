@@ -15,8 +15,9 @@ use crate::{Error, dead_letters::signature};
 const FIRST_LOOK: u64 = 500;
 /// Jobs that one window may have.
 const WINDOW_MAX: i32 = 5_000;
-/// The first window, and the least: so many jobs may have ended in one instant as `INSTANT_MAX` says.
-const WINDOW_FIRST: TimeDelta = TimeDelta::seconds(10);
+/// The first window, which few jobs end in even while tens of thousands do in a second, and the least: so many jobs may
+/// have ended in one instant as `INSTANT_MAX` says.
+const WINDOW_FIRST: TimeDelta = TimeDelta::milliseconds(100);
 const WINDOW_MIN: TimeDelta = TimeDelta::milliseconds(1);
 const INSTANT_MAX: i32 = 100_000;
 

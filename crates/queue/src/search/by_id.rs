@@ -188,9 +188,9 @@ async fn slice_page(
 ) -> Result<bool, Error> {
     let (order, limit, owners) = (ask.order, ask.limit, ask.owners.len().max(1) as u64);
     let mut kept: Vec<FoundJob> = Vec::new();
-    let mut of_each = (2 * (limit as u64 + 1) / owners).max(OF_EACH_MIN);
+    let mut of_each = (2 * (limit as u64 + 1) / owners).clamp(OF_EACH_MIN, LOOKED_MAX);
     loop {
-        ask.looked_max = as_i32(of_each.min(LOOKED_MAX));
+        ask.looked_max = as_i32(of_each);
         ask.limit = limit - kept.len();
         let look = look(conn, &ask).await?;
         found.looked += look.looked;
@@ -216,7 +216,9 @@ async fn slice_page(
             Order::Newest => ask.below = next,
             Order::Oldest => ask.above = next,
         }
-        let left = LOOKED_MAX.saturating_sub(found.looked) / (2 * owners);
+        // Owners that have none left cost nothing: what may still be looked at is for the others.
+        let going_on = look.looked.div_ceil(of_each).max(1);
+        let left = LOOKED_MAX.saturating_sub(found.looked) / going_on;
         of_each = (of_each * 4).min(left).max(OF_EACH_MIN);
     }
 }

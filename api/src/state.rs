@@ -19,6 +19,7 @@ use crate::extract::failed_attempts::FailedAttempts;
 use crate::extract::prefer::WAIT_S_MAX;
 use crate::extract::rate_limit::UsedUp;
 use crate::routes::ops::events::Listeners;
+use crate::routes::ops::overview::Glance;
 use crate::single_sign_on::SingleSignOn;
 
 /// Passwords checked at once: each takes a core, and 19 MiB, for some tens of milliseconds.
@@ -64,6 +65,7 @@ struct Inner {
     places: Arc<Semaphore>,
     passwords: Passwords,
     listeners: Listeners,
+    glance: Glance,
 }
 
 impl ApiState {
@@ -78,6 +80,7 @@ impl ApiState {
             places: Arc::new(Semaphore::new(in_flight_max)),
             passwords: Passwords::new(PASSWORDS_AT_ONCE_MAX),
             listeners: Listeners::default(),
+            glance: Glance::default(),
             parts,
         }))
     }
@@ -90,6 +93,11 @@ impl ApiState {
     /// Seals, opens and makes digests.
     pub fn keyring(&self) -> &Keyring {
         &self.0.parts.keyring
+    }
+
+    /// The latest overview.
+    pub(crate) fn glance(&self) -> &Glance {
+        &self.0.glance
     }
 
     /// Those who listen to live events.

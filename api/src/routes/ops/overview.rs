@@ -1,8 +1,13 @@
 //! `GET /api/v1/ops/overview`: everything at a glance.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::extract::State;
 use queue::ops::{Overview, QueueOverview};
 use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
@@ -12,7 +17,7 @@ use crate::routes::instant;
 use crate::state::ApiState;
 
 /// Everything at a glance.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OverviewView {
     /// When it was read.
@@ -33,7 +38,7 @@ pub struct OverviewView {
 }
 
 /// A limit on which nothing is drawn now.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Blocked {
     /// Its name.
     name: String,
@@ -45,7 +50,7 @@ pub struct Blocked {
 }
 
 /// A queue at a glance.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueGlance {
     /// Its name.
@@ -117,7 +122,33 @@ impl From<Overview> for OverviewView {
     }
 }
 
+/// An overview is shared by all who ask within this time.
+const SHARED_FOR: Duration = Duration::from_secs(1);
+
+/// The latest overview, for all who ask a process: a hundred who watch cost what one costs. Part of the state.
+#[derive(Debug, Clone, Default)]
+pub struct Glance(Arc<Mutex<Option<(Instant, OverviewView)>>>);
+
+impl Glance {
+    /// The overview, at most a second old. Whoever asks while it is being read waits for that reading.
+    async fn read(&self, state: &ApiState) -> Result<OverviewView, ApiError> {
+        let mut held = self.0.lock().await;
+        if let Some((_, view)) = held.as_ref().filter(|(at, _)| at.elapsed() < SHARED_FOR) {
+            return Ok(view.clone());
+        }
+        // What was read before must not be shown for longer if this reading fails or is given up.
+        *held = None;
+        let at = Instant::now();
+        let mut conn = super::reading(state).await?;
+        let view = OverviewView::from(queue::ops::overview(&mut conn, state.lease()).await?);
+        *held = Some((at, view.clone()));
+        Ok(view)
+    }
+}
+
 /// Everything at a glance
+///
+/// At most a second old.
 #[utoipa::path(
     get, path = "/api/v1/ops/overview", tag = "Overview", operation_id = "getOverview",
     security(("session" = []), ("bearer" = [])), extensions(("x-required-role" = json!("viewer"))),
@@ -126,6 +157,5 @@ pub async fn show(
     State(state): State<ApiState>,
     Viewer(_me): Viewer,
 ) -> Result<axum::Json<Data<OverviewView>>, ApiError> {
-    let mut conn = super::reading(&state).await?;
-    Ok(Data::of(queue::ops::overview(&mut conn, state.lease()).await?.into()))
+    Ok(Data::of(state.glance().read(&state).await?))
 }

@@ -32,7 +32,7 @@ pub use rows_looked_at::rows_looked_at;
 pub use sandbox_controls::{Callback, SandboxControls};
 pub use services::{Services, door, keyring, sandbox, services};
 pub use test_db::TestDb;
-pub use waiting::{WAIT_MAX, eventually, found, until, within};
+pub use waiting::{WAIT_MAX, eventually, found, so_many_wait, until, within};
 pub use worker::{TestWorker, WorkerOptions, process_info};
 
 /// The binary under test.

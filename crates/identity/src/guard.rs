@@ -65,7 +65,7 @@ pub async fn try_sign_in(
     address: IpAddr,
 ) -> Result<(Guarded, Tries), IdentityError> {
     let tries = Tries::of(conn, keyring, email, address).await?;
-    let subjects: Vec<&str> = std::iter::once(tries.own.as_str()).chain(tries.address.as_deref()).collect();
+    let subjects: Vec<&str> = tries.subjects().collect();
     let bounds = [ACCOUNT_FAILURES_MAX, ADDRESS_FAILURES_MAX];
     let tried = sqlx::query!(
         r#"select locked_until, locked_now as "locked_now!", now() as "now!" from sign_in_try($1, $2, $3, $4)"#,
@@ -115,6 +115,14 @@ pub async fn try_reset(
 /// # Errors
 /// [`IdentityError::Database`].
 pub async fn give_back(conn: &mut Connection, tries: &Tries) -> Result<(), IdentityError> {
+    let subjects: Vec<&str> = tries.subjects().collect();
+    // In the order in which tries are counted, so that two who sign in at once do not deadlock.
+    sqlx::query!(
+        "select from sign_in_guards where subject = any($1) order by subject for update",
+        &subjects as &[&str]
+    )
+    .fetch_all(&mut *conn)
+    .await?;
     if let Some(address) = &tries.address {
         sqlx::query!(
             "update sign_in_guards set failures = greatest(failures - 1, 0), locked_until = '-infinity'
@@ -140,7 +148,10 @@ pub async fn give_back(conn: &mut Connection, tries: &Tries) -> Result<(), Ident
 /// [`IdentityError::Database`].
 pub async fn forget_old_tries(conn: &mut Connection) -> Result<(), IdentityError> {
     sqlx::query!(
-        "delete from sign_in_guards where window_start < now() - $1::interval - $2::interval",
+        "delete from sign_in_guards where subject in (
+             select subject from sign_in_guards where window_start < now() - $1::interval - $2::interval
+             for update skip locked
+         )",
         interval(WINDOW),
         interval(LOCK),
     )
@@ -178,6 +189,11 @@ impl Tries {
                 pair,
             },
         })
+    }
+
+    /// Whom the try is counted for.
+    fn subjects(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.own.as_str()).chain(self.address.as_deref())
     }
 }
 

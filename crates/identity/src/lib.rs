@@ -4,6 +4,9 @@
 //! addresses sealed and found by keyed digests; a session that was ended or whose person was disabled works nowhere from
 //! the next request on; wrong, unknown and disabled accounts are one and the same failure that takes the same time;
 //! tries are counted before the password is looked at, alike for accounts that exist and that do not.
+//!
+//! Rows are locked in one order, so that nobody deadlocks: guards by their subject, people by their id, then what belongs to
+//! a person, their permits before their sessions.
 
 mod error;
 mod guard;
@@ -21,8 +24,8 @@ pub use guard::{
 };
 pub use password::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Password, PasswordHash, Passwords};
 pub use people::{
-    Email, Found, NewPerson, Person, create, disable, enable, find, find_by_email, find_by_oidc, link_oidc,
-    list, lock, set_password, set_role,
+    ChangedPerson, Email, Found, NewPerson, Person, PersonChange, change, create, find, find_by_email,
+    find_by_oidc, link_oidc, list, lock, set_password,
 };
 pub use permits::{PERMIT_LIFE, Permit, issue_permit, redeem_permit};
 pub use role::{Role, UnknownRole};

@@ -293,41 +293,55 @@ pub async fn list(
     rows.into_iter().map(|row| Ok(row.open(keyring)?.person)).collect()
 }
 
-/// Gives a person another role.
+/// What is to be different about a person; empty fields stay.
+#[derive(Debug, Clone, Default)]
+pub struct PersonChange {
+    /// Another role.
+    pub role: Option<Role>,
+    /// Whether they may sign in.
+    pub enabled: Option<bool>,
+    /// Another password.
+    pub password: Option<PasswordHash>,
+}
+
+/// A person before and after a change.
+#[derive(Debug, Clone)]
+pub struct ChangedPerson {
+    /// As they were.
+    pub before: Person,
+    /// As they are.
+    pub after: Person,
+}
+
+/// Changes a person, who stays locked. End their sessions in the same transaction when they may sign in no more or have
+/// another password.
 ///
 /// # Errors
 /// [`IdentityError::LastAdmin`], [`IdentityError::NotFound`].
-pub async fn set_role(conn: &mut Connection, id: UserId, role: Role) -> Result<(), IdentityError> {
-    if role != Role::Admin {
+pub async fn change(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    id: UserId,
+    change: &PersonChange,
+) -> Result<ChangedPerson, IdentityError> {
+    if change.enabled == Some(false) || change.role.is_some_and(|role| role != Role::Admin) {
         leave_an_admin(conn, id).await?;
     }
-    let changed = sqlx::query!("update people set role = $2 where id = $1", id.uuid(), role.as_str())
-        .execute(conn)
-        .await?;
-    found(changed.rows_affected())
-}
-
-/// Lets a person in no more. End their sessions in the same transaction.
-///
-/// # Errors
-/// [`IdentityError::LastAdmin`], [`IdentityError::NotFound`].
-pub async fn disable(conn: &mut Connection, id: UserId) -> Result<(), IdentityError> {
-    leave_an_admin(conn, id).await?;
-    let changed =
-        sqlx::query!("update people set disabled_at = coalesce(disabled_at, now()) where id = $1", id.uuid())
-            .execute(conn)
-            .await?;
-    found(changed.rows_affected())
-}
-
-/// Lets a person in again.
-///
-/// # Errors
-/// [`IdentityError::NotFound`].
-pub async fn enable(conn: &mut Connection, id: UserId) -> Result<(), IdentityError> {
-    let changed =
-        sqlx::query!("update people set disabled_at = null where id = $1", id.uuid()).execute(conn).await?;
-    found(changed.rows_affected())
+    let before = lock(conn, keyring, id).await?.ok_or(IdentityError::NotFound)?.person;
+    sqlx::query!(
+        "update people
+         set role = coalesce($2, role), password_hash = coalesce($3, password_hash),
+             disabled_at = case when $4 then null when not $4 then coalesce(disabled_at, now()) else disabled_at end
+         where id = $1",
+        id.uuid(),
+        change.role.map(Role::as_str),
+        change.password.as_ref().map(PasswordHash::as_str),
+        change.enabled,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let after = find(conn, keyring, id).await?.ok_or(IdentityError::NotFound)?.person;
+    Ok(ChangedPerson { before, after })
 }
 
 /// Stores another password. End the person's sessions in the same transaction.
@@ -369,14 +383,24 @@ pub async fn link_oidc(
     found(changed.rows_affected())
 }
 
-/// Fails when this person is the only admin who may sign in. Two who remove each other wait for one another here.
+/// Fails when this person is the only admin who may sign in. Locks the person and all admins, in the order of their ids:
+/// so the answer holds to the end of the transaction, and two who remove each other wait and do not deadlock.
 async fn leave_an_admin(conn: &mut Connection, id: UserId) -> Result<(), IdentityError> {
-    let admins = sqlx::query_scalar!(
-        "select id from people where role = 'admin' and disabled_at is null order by id for no key update"
+    let locked = sqlx::query!(
+        r#"select id, role = 'admin' and disabled_at is null as "is_admin!"
+           from people
+           where id = $1 or role = 'admin' and disabled_at is null
+           order by id
+           for no key update"#,
+        id.uuid()
     )
     .fetch_all(conn)
     .await?;
-    if admins == [id.uuid()] { Err(IdentityError::LastAdmin) } else { Ok(()) }
+    let mut admins = locked.iter().filter(|row| row.is_admin).map(|row| row.id);
+    if admins.next() == Some(id.uuid()) && admins.next().is_none() {
+        return Err(IdentityError::LastAdmin);
+    }
+    Ok(())
 }
 
 fn found(rows: u64) -> Result<(), IdentityError> {

@@ -18,12 +18,16 @@ pub struct Permit {
     pub secret: Secret,
 }
 
-/// Makes a permit for a person, in the place of earlier ones.
+/// Makes a permit for a person, who stays locked, in the place of earlier ones.
 ///
 /// # Errors
 /// [`IdentityError::Database`].
 pub async fn issue_permit(conn: &mut Connection, person: UserId) -> Result<Permit, IdentityError> {
     let secret = Secret::generate(SecretKind::Permit);
+    // Of two who ask at once, the second finds the first one's permit and takes it away.
+    sqlx::query!("select from people where id = $1 for no key update", person.uuid())
+        .fetch_optional(&mut *conn)
+        .await?;
     sqlx::query!("delete from password_permits where person_id = $1", person.uuid())
         .execute(&mut *conn)
         .await?;
@@ -39,18 +43,27 @@ pub async fn issue_permit(conn: &mut Connection, person: UserId) -> Result<Permi
     Ok(Permit { secret })
 }
 
-/// Uses a permit up and answers whose it was; none when it does not work, or its person may not sign in.
+/// Uses a permit up and answers whose it was, with the person locked; none when it does not work, or its person may not
+/// sign in.
 ///
 /// # Errors
 /// [`IdentityError::Database`].
 pub async fn redeem_permit(conn: &mut Connection, secret: &Secret) -> Result<Option<UserId>, IdentityError> {
     let person = sqlx::query_scalar!(
-        "delete from password_permits t using people p
-         where t.secret_hash = $1 and p.id = t.person_id and p.disabled_at is null and t.expires_at > now()
-         returning t.person_id",
+        "select p.id from people p join password_permits t on t.person_id = p.id
+         where t.secret_hash = $1 and p.disabled_at is null
+         for no key update of p",
         secret.hash(),
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
-    Ok(person.map(UserId::from_uuid))
+    let Some(person) = person else { return Ok(None) };
+    // Looked at under the lock: whoever waited for another who used it finds none.
+    let used = sqlx::query!(
+        "delete from password_permits where secret_hash = $1 and expires_at > now()",
+        secret.hash()
+    )
+    .execute(conn)
+    .await?;
+    Ok((used.rows_affected() > 0).then(|| UserId::from_uuid(person)))
 }

@@ -101,15 +101,24 @@ pub struct SessionRecord {
     pub expires_at: DateTime<Utc>,
 }
 
-/// Opens a session for a person who proved who they are.
+/// Opens a session for a person who proved who they are; they stay locked.
 ///
 /// # Errors
-/// [`IdentityError::Database`].
+/// [`IdentityError::NotFound`] when they may not sign in.
 pub async fn open_session(
     conn: &mut Connection,
     person: UserId,
     kind: SessionKind,
 ) -> Result<OpenedSession, IdentityError> {
+    let signed_in = sqlx::query!(
+        "update people set signed_in_at = now() where id = $1 and disabled_at is null",
+        person.uuid()
+    )
+    .execute(&mut *conn)
+    .await?;
+    if signed_in.rows_affected() == 0 {
+        return Err(IdentityError::NotFound);
+    }
     sqlx::query!(
         "delete from sessions where id in (
              select id from sessions where person_id = $1 order by seen_at desc offset $2
@@ -119,9 +128,6 @@ pub async fn open_session(
     )
     .execute(&mut *conn)
     .await?;
-    sqlx::query!("update people set signed_in_at = now() where id = $1", person.uuid())
-        .execute(&mut *conn)
-        .await?;
     let id = SessionId::new();
     let secret = Secret::generate(kind.secret());
     let expires_at = sqlx::query_scalar!(
@@ -264,17 +270,26 @@ pub async fn sessions_of(conn: &mut Connection, person: UserId) -> Result<Vec<Se
     Ok(rows.into_iter().map(record).collect())
 }
 
-/// Removes sessions and permits that ended by themselves.
+/// Removes sessions and permits that ended by themselves. Those that are being ended just now are left to who ends them.
 ///
 /// # Errors
 /// [`IdentityError::Database`].
 pub async fn prune(conn: &mut Connection) -> Result<(), IdentityError> {
     sqlx::query!(
-        "delete from sessions
-         where expires_at <= now() or seen_at <= now() - idle_ms * interval '1 millisecond'"
+        "delete from password_permits where secret_hash in (
+             select secret_hash from password_permits where expires_at <= now() for update skip locked
+         )"
     )
     .execute(&mut *conn)
     .await?;
-    sqlx::query!("delete from password_permits where expires_at <= now()").execute(conn).await?;
+    sqlx::query!(
+        "delete from sessions where id in (
+             select id from sessions
+             where expires_at <= now() or seen_at <= now() - idle_ms * interval '1 millisecond'
+             for update skip locked
+         )"
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }

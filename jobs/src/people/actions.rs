@@ -1,8 +1,8 @@
 //! Letting people in, changing what they may, and ending their sessions.
 
 use ::identity::{
-    IdentityError, NewPerson, Password, PasswordHash, Passwords, Person, Role, Session, disable, enable,
-    end_sessions, find, lock, set_password, set_role,
+    ChangedPerson, IdentityError, NewPerson, Password, Passwords, Person, PersonChange, Role, Session,
+    end_sessions, find, lock, set_password,
 };
 use audit::{AuditError, digest};
 use db::{Connection, Pool};
@@ -66,17 +66,6 @@ pub async fn list(
     Ok(::identity::list(conn, door.keyring, after, role, rows_max).await?)
 }
 
-/// What is to be different about a person; empty fields stay.
-#[derive(Debug, Clone, Default)]
-pub struct PersonChange {
-    /// Another role.
-    pub role: Option<Role>,
-    /// Whether they may sign in.
-    pub enabled: Option<bool>,
-    /// Another password; ends their sessions.
-    pub password: Option<PasswordHash>,
-}
-
 /// A person after a change.
 #[derive(Debug, Clone)]
 pub struct Changed {
@@ -96,25 +85,13 @@ pub async fn change(
     id: UserId,
     change: PersonChange,
 ) -> Result<Changed, PeopleError> {
-    let was = lock(conn, door.keyring, id).await?.ok_or(IdentityError::NotFound)?.person;
-    if let Some(role) = change.role {
-        set_role(conn, id, role).await?;
-    }
-    match change.enabled {
-        Some(true) => enable(conn, id).await?,
-        Some(false) => disable(conn, id).await?,
-        None => {}
-    }
-    if let Some(password) = &change.password {
-        set_password(conn, id, password).await?;
-    }
+    let ChangedPerson { before, after: person } = ::identity::change(conn, door.keyring, id, &change).await?;
     let signs_out = change.enabled == Some(false) || change.password.is_some();
     let sessions_ended = if signs_out { end_sessions(conn, id, None).await? } else { 0 };
-    let person = find(conn, door.keyring, id).await?.ok_or(IdentityError::NotFound)?.person;
     let mut after = standing(&person);
     after["passwordChanged"] = change.password.is_some().into();
     after["sessionsEnded"] = sessions_ended.into();
-    record(conn, door, "users.change", id, Some(standing(&was)), Some(after)).await?;
+    record(conn, door, "users.change", id, Some(standing(&before)), Some(after)).await?;
     Ok(Changed { person, sessions_ended })
 }
 
@@ -123,7 +100,7 @@ fn standing(person: &Person) -> Value {
 }
 
 /// Changes a person's own password, which ends their other sessions. The present one is looked at outside any
-/// transaction.
+/// transaction, and must still be the present one inside.
 ///
 /// # Errors
 /// [`PeopleError::WrongPassword`].
@@ -138,11 +115,15 @@ pub async fn change_password(
     let mut conn = pool.acquire().await?;
     let found = find(&mut conn, door.keyring, session.person).await?.ok_or(IdentityError::NotFound)?;
     drop(conn);
-    if !passwords.verify(present, found.password).await? {
+    let verified = found.password;
+    if !passwords.verify(present, verified.clone()).await? {
         return Err(PeopleError::WrongPassword);
     }
     let hash = passwords.hash(chosen).await?;
     let mut tx = db::begin(pool).await?;
+    if lock(&mut tx, door.keyring, session.person).await?.is_none_or(|now| now.password != verified) {
+        return Err(PeopleError::WrongPassword);
+    }
     set_password(&mut tx, session.person, &hash).await?;
     let ended = end_sessions(&mut tx, session.person, Some(session.id)).await?;
     let after = json!({ "sessionsEnded": ended });

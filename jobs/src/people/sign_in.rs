@@ -1,14 +1,14 @@
 //! Signing in with a password.
 //!
 //! Three steps: the try is counted and committed, the password is looked at outside any transaction, the session is
-//! opened. Whoever breaks off in between has used a try. Wrong, unknown, disabled and without a password are one failure,
+//! opened if the account and its password are still what was looked at. Whoever breaks off in between has used a try. Wrong, unknown, disabled and without a password are one failure,
 //! after the same work.
 
 use std::{net::IpAddr, time::Duration};
 
 use ::identity::{
     Email, Found, Guarded, IdentityError, OpenedSession, Password, Passwords, Person, SessionKind, Tries,
-    find_by_email, give_back, open_session, try_sign_in,
+    find_by_email, give_back, lock, open_session, try_sign_in,
 };
 use audit::{Actor, AuditError, digest};
 use db::{Connection, Pool};
@@ -80,12 +80,17 @@ pub async fn sign_in(
     let (tries, found) = admit(pool, keyring, &attempt).await?;
     let found = found.filter(|found| found.person.disabled_at.is_none());
     let hash = found.as_ref().and_then(|found| found.password.clone());
-    if !passwords.verify(attempt.password, hash).await? {
+    if !passwords.verify(attempt.password, hash.clone()).await? {
         return Err(SignInError::Wrong);
     }
     let Some(Found { person, .. }) = found else { return Err(SignInError::Wrong) };
     let mut tx = db::begin(pool).await?;
     give_back(&mut tx, &tries).await?;
+    // Whoever changes a password ends all sessions: one opened after that with the former would outlive it.
+    let still = lock(&mut tx, keyring, person.id).await?;
+    if still.is_none_or(|now| now.person.disabled_at.is_some() || now.password != hash) {
+        return Err(SignInError::Wrong);
+    }
     let door = Door { actor: Actor::User(person.id), request_id: attempt.request_id, keyring };
     let session = open(&mut tx, &door, &person, attempt.kind, "password").await?;
     tx.commit().await?;

@@ -11,26 +11,11 @@ use queue::{End, Enqueued, NewJob};
 
 use super::kinds::Urgent;
 use super::*;
-use crate::support::{TestClock, TestDb, eventually, within};
+use crate::support::{TestClock, TestDb, eventually, so_many_wait, within};
 
 async fn enqueue(pool: &Pool, job: NewJob) -> Enqueued {
     let mut conn = pool.acquire().await.unwrap();
     queue::enqueue(&mut conn, job).await.unwrap()
-}
-
-/// Waits until some statement of this database waits for another transaction.
-async fn somebody_waits(pool: &Pool) {
-    eventually("a statement waits for a lock", async || {
-        sqlx::query_scalar!(
-            r#"select exists (
-                   select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-               ) as "waits!""#
-        )
-        .fetch_one(pool)
-        .await
-        .unwrap()
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -70,7 +55,7 @@ async fn a_holder_that_rolls_back_never_costs_the_other_its_job() {
     queue::enqueue(&mut first, plain().unique("one")).await.unwrap();
     let pool = db.pool().clone();
     let second = tokio::spawn(async move { enqueue(&pool, plain().unique("one")).await });
-    somebody_waits(db.pool()).await;
+    so_many_wait(db.pool(), 1).await;
     first.rollback().await.unwrap();
     let second = within("the second request", second).await.unwrap();
     assert!(matches!(second, Enqueued::New(_)));
@@ -84,7 +69,7 @@ async fn who_waits_for_a_holder_that_commits_is_told_of_it() {
     let holder = queue::enqueue(&mut first, plain().unique("one")).await.unwrap().id();
     let pool = db.pool().clone();
     let second = tokio::spawn(async move { enqueue(&pool, plain().unique("one")).await });
-    somebody_waits(db.pool()).await;
+    so_many_wait(db.pool(), 1).await;
     first.commit().await.unwrap();
     assert_eq!(within("the second request", second).await.unwrap(), Enqueued::Existing(holder));
 }

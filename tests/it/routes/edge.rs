@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::answer::{Answer, steady};
 use super::stage::{ENRICH, Stage, profile};
-use crate::support::eventually;
+use crate::support::so_many_wait;
 
 #[tokio::test]
 async fn an_unknown_path_is_not_found_in_the_envelope() {
@@ -94,18 +94,6 @@ async fn a_fault_of_ours_is_told_without_its_inner_words() {
     insta::assert_json_snapshot!("internal_error", steady(failed.refusal(500, "INTERNAL_ERROR")));
 }
 
-async fn somebody_waits_for_a_lock(stage: &Stage) -> bool {
-    sqlx::query_scalar!(
-        r#"select exists (
-               select from pg_locks l join pg_database d on d.oid = l.database
-               where not l.granted and d.datname = current_database()
-           ) as "waits!""#
-    )
-    .fetch_one(stage.db.pool())
-    .await
-    .unwrap()
-}
-
 #[tokio::test]
 async fn too_much_to_do_is_refused_at_once_and_what_is_refused_has_no_effect() {
     // Two connections, one of them may be at work.
@@ -116,7 +104,7 @@ async fn too_much_to_do_is_refused_at_once_and_what_is_refused_has_no_effect() {
     let wish = json!({ "url": profile("amy.codes") });
     let at_work = Answer::to(stage.enrich(&wish));
     let second = async {
-        eventually("the first to stand still", async || somebody_waits_for_a_lock(&stage).await).await;
+        so_many_wait(stage.db.pool(), 1).await;
         let refused = stage.get("/api/v1/jobs").await;
         obstacle.rollback().await.unwrap();
         refused

@@ -3,13 +3,14 @@
 mod guessing;
 mod single_sign_on;
 
-use identity::Role;
+use identity::{Password, Passwords, PersonChange, Role};
+use jobs::people;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::answer::Answer;
-use crate::support::person::{PASSWORD, TestPerson};
-use crate::support::{TestApi, TestDb};
+use crate::support::person::{PASSWORD, TestPerson, operator_door};
+use crate::support::{TestApi, TestDb, keyring, so_many_wait};
 
 const SESSION: &str = "/api/v1/session";
 
@@ -135,6 +136,28 @@ async fn another_password_ends_every_other_session() {
         .await
         .refusal(401, "UNAUTHORIZED");
     assert_eq!(audited(&db).await, ["users.create", "users.change_password"]);
+}
+
+#[tokio::test]
+async fn a_former_password_is_worth_nothing_also_to_who_was_signing_in_with_it_when_it_changed() {
+    let (db, api, person) = stage().await;
+    let hash = Passwords::new(1).hash(Password::chosen("staple battery horse").unwrap()).await.unwrap();
+    let keyring = keyring();
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    let change = PersonChange { password: Some(hash), ..PersonChange::default() };
+    people::change(&mut tx, &operator_door(&keyring), person.id, change).await.unwrap();
+    let body = json!({"email": person.email, "password": PASSWORD});
+    let signing_in = Answer::to(sign_in(&api, &body));
+    let changing = async {
+        // The password was found right, and who is changing it is waited for.
+        so_many_wait(db.pool(), 1).await;
+        tx.commit().await.unwrap();
+    };
+    let (refused, ()) = tokio::join!(signing_in, changing);
+    refused.refusal(401, "UNAUTHORIZED");
+    let sessions: i64 =
+        sqlx::query_scalar("select count(*) from sessions").fetch_one(db.pool()).await.unwrap();
+    assert_eq!(sessions, 0);
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use db::Pool;
+
 /// The longest wait for anything; reached only when something is broken.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
 /// How often a condition is looked at.
@@ -39,4 +41,19 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("waited {} s in vain: {what}", WAIT_MAX.as_secs()),
     }
+}
+
+/// Waits until so many statements of this database wait for other transactions.
+pub async fn so_many_wait(pool: &Pool, statements: i64) {
+    eventually("statements wait for a lock", async || {
+        let waiting = sqlx::query_scalar!(
+            r#"select count(*) as "waiting!" from pg_stat_activity
+               where datname = current_database() and wait_event_type = 'Lock'"#
+        )
+        .fetch_one(pool)
+        .await
+        .unwrap();
+        waiting >= statements
+    })
+    .await;
 }

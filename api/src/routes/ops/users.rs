@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use identity::{NewPerson, Password, Person, Role, find};
-use jobs::people::{self, PersonChange};
+use identity::{NewPerson, Password, Person, PersonChange, Role, find};
+use jobs::people;
 use kernel::ids::UserId;
 use serde::Serialize;
 use serde_json::Value;

@@ -5,8 +5,8 @@ use std::io::{IsTerminal, Read};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use db::Connection;
-use identity::{Email, NewPerson, Password, Passwords, Person, Role, Secret, SecretKind};
-use jobs::people::{self, PersonChange};
+use identity::{Email, NewPerson, Password, Passwords, Person, PersonChange, Role, Secret, SecretKind};
+use jobs::people;
 use kernel::ids::UserId;
 use serde_json::{Value, json};
 

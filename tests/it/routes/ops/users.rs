@@ -1,6 +1,7 @@
 //! Who may sign in.
 
 use super::*;
+use crate::support::so_many_wait;
 
 #[tokio::test]
 async fn an_admin_lets_somebody_in_changes_them_and_shuts_them_out() {
@@ -41,8 +42,15 @@ async fn the_last_admin_stays_one_also_when_two_remove_each_other() {
     change(stage.admin.id.to_string()).await.refusal(409, "CONFLICT");
     let other = TestPerson::named(&stage.db, Role::Admin, "other@example.com").await;
     let own = other.sign(stage.api.request(Method::PATCH, &format!("/api/v1/ops/users/{}", stage.admin.id)));
-    let (one, two) =
-        tokio::join!(change(other.id.to_string()), Answer::to(own.json(&json!({"role": "viewer"}))));
+    // Nobody goes on before both have begun.
+    let mut gate = db::begin(stage.db.pool()).await.unwrap();
+    sqlx::raw_sql("select from people for update").execute(&mut *gate).await.unwrap();
+    let opening = async {
+        so_many_wait(stage.db.pool(), 2).await;
+        gate.rollback().await.unwrap();
+    };
+    let removed = change(other.id.to_string());
+    let (one, two, ()) = tokio::join!(removed, Answer::to(own.json(&json!({"role": "viewer"}))), opening);
     let mut statuses = [one.status, two.status];
     statuses.sort_unstable();
     // The second is refused: as last admin, or because its own role is gone by then.

@@ -4,6 +4,7 @@ mod send;
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use db::Connection;
 use kernel::{
     ids::{JobId, TenantId},
@@ -25,7 +26,7 @@ pub struct Mail {
     pub subject: String,
     /// The text, as its reader will see it.
     pub text: String,
-    /// After this long it is of no use and no longer sent.
+    /// After this long it is of no use and no longer sent, also when its job is given another life.
     pub of_use_for: Duration,
     /// Whose mail it is.
     pub tenant: TenantId,
@@ -48,11 +49,19 @@ impl std::fmt::Debug for Mail {
 /// As [`queue::enqueue`].
 pub async fn send(conn: &mut Connection, keyring: &Keyring, mail: Mail) -> Result<JobId, queue::Error> {
     let Mail { about, to, subject, text, of_use_for, tenant, request_id, trace } = mail;
-    let job = NewJob::of(&SendEmail { about: about.to_owned(), to, subject, text })?
+    // A job that failed has no deadline any more, should somebody have it tried again.
+    let of_use_until =
+        now(conn).await?.checked_add_signed(TimeDelta::from_std(of_use_for).unwrap_or(TimeDelta::MAX));
+    let job = NewJob::of(&SendEmail { about: about.to_owned(), to, subject, text, of_use_until })?
         .tenant(tenant)
         .deadline(of_use_for)
         .request_id(request_id)
         .traceparent(trace)
         .seal(keyring);
     Ok(enqueue(conn, job).await?.id())
+}
+
+/// By the database's clock.
+async fn now(conn: &mut Connection) -> Result<DateTime<Utc>, sqlx::Error> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(conn).await
 }

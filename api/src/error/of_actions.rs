@@ -72,6 +72,10 @@ impl From<jobs::people::PeopleError> for ApiError {
             PeopleError::Identity(error) => error.into(),
             PeopleError::Audit(error) => error.into(),
             PeopleError::WrongPassword => Self::invalid("current", "INVALID", "is not the present password"),
+            PeopleError::Locked { for_at_most } => Self::RateLimited {
+                message: "too many wrong passwords",
+                retry_after_s: crate::estimate::seconds(for_at_most),
+            },
             PeopleError::Queue(error) => error.into(),
             PeopleError::NoSession => Self::NotFound("session"),
         }

@@ -51,6 +51,11 @@ impl Head {
         keyring.tag(HEAD, self.to_string().as_bytes())
     }
 
+    /// Whether its link says that it was made under this key.
+    pub(crate) fn is_under(&self, key_id: &str) -> bool {
+        self.link.split_once(':').is_some_and(|(made_under, _)| made_under == key_id)
+    }
+
     /// Whether a note's tag is that of this head.
     ///
     /// # Errors

@@ -111,9 +111,12 @@ impl End {
 
     /// The number of the next link, and whether a number is left out before it.
     fn next(&self, keyring: &Keyring) -> (i64, bool) {
-        // A note under a key that is gone says as little as one that nobody signed, but nothing bad either.
-        let is_good = |(head, tag): &(Head, String)| {
-            matches!(head.check(keyring, tag), Ok(true) | Err(SealError::UnknownKey { .. }))
+        let is_good = |(head, tag): &(Head, String)| match head.check(keyring, tag) {
+            Ok(is_ours) => is_ours,
+            // A link and the note of it are made under one key. When that is gone, the note says as little as one that
+            // nobody signed, but nothing bad either; under another key than its link, somebody else made it.
+            Err(SealError::UnknownKey { key_id }) => head.is_under(&key_id),
+            Err(_) => false,
         };
         let noted = self.noted.as_ref().filter(|noted| is_good(noted)).map(|(head, _)| head);
         if noted == self.last.as_ref() {
@@ -199,5 +202,15 @@ mod tests {
         assert_eq!(next(None, noted(7)), (9, true), "all of it is gone");
         let forged = Some((head(9), head(7).tag(&ring)));
         assert_eq!(next(Some(9), forged), (11, true), "somebody else wrote the note");
+        let made_up = Some((head(9), format!("x:{}", "0".repeat(64))));
+        assert_eq!(next(Some(9), made_up), (11, true), "somebody wrote it under a key of their own");
+    }
+
+    #[test]
+    fn a_chain_whose_last_key_is_gone_goes_on_without_a_gap() {
+        let gone = Keyring::generate();
+        let last = Head { seq: 7, link: gone.tag("a link", b"") };
+        let noted = Some((last.clone(), last.tag(&gone)));
+        assert_eq!(End { last: Some(last), noted }.next(&Keyring::generate()), (8, false));
     }
 }

@@ -3,7 +3,8 @@
 //! Every try to sign in is counted for its account, whether there is one or not, and for its address. Too many failures
 //! within [`WINDOW`] lock the account or the address for [`LOCK`], and never longer: tries during a lock are not counted.
 //! From an address where a person has signed in within a month, tries are counted for the two together and for nothing
-//! else, so that strangers who guess do not lock the person out there.
+//! else, so that strangers who guess do not lock the person out there. Whoever is signed in and gives the present password
+//! to choose another is counted apart.
 //!
 //! What is stored are keyed digests: names that people try are personal, and addresses are too.
 
@@ -11,7 +12,7 @@ use std::{net::IpAddr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use db::Connection;
-use kernel::sealing::Keyring;
+use kernel::{ids::UserId, sealing::Keyring};
 use sqlx::postgres::types::PgInterval;
 
 use crate::{Email, error::IdentityError};
@@ -35,7 +36,8 @@ const PURPOSE: &str = "identity.guard";
 pub struct Tries {
     own: String,
     address: Option<String>,
-    pair: String,
+    /// What becomes familiar when the try succeeds.
+    pair: Option<String>,
 }
 
 /// Whether a password may be looked at.
@@ -65,6 +67,25 @@ pub async fn try_sign_in(
     address: IpAddr,
 ) -> Result<(Guarded, Tries), IdentityError> {
     let tries = Tries::of(conn, keyring, email, address).await?;
+    Ok((count(conn, &tries).await?, tries))
+}
+
+/// Counts a try of a person's present password by whoever holds a session of theirs, as [`try_sign_in`] does. Who guesses
+/// so locks nobody out who signs in.
+///
+/// # Errors
+/// [`IdentityError::Database`].
+pub async fn try_password(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    person: UserId,
+) -> Result<(Guarded, Tries), IdentityError> {
+    let own = keyring.tag(PURPOSE, format!("change of password {person}").as_bytes());
+    let tries = Tries { own, address: None, pair: None };
+    Ok((count(conn, &tries).await?, tries))
+}
+
+async fn count(conn: &mut Connection, tries: &Tries) -> Result<Guarded, IdentityError> {
     let subjects: Vec<&str> = tries.subjects().collect();
     let bounds = [ACCOUNT_FAILURES_MAX, ADDRESS_FAILURES_MAX];
     let tried = sqlx::query!(
@@ -76,11 +97,10 @@ pub async fn try_sign_in(
     )
     .fetch_one(conn)
     .await?;
-    let guarded = match tried.locked_until {
+    Ok(match tried.locked_until {
         Some(until) => Guarded::Locked { for_at_most: left(tried.now, until) },
         None => Guarded::Allowed { locks: tried.locked_now },
-    };
-    Ok((guarded, tries))
+    })
 }
 
 /// Counts a wish for a mail with a permit, for the account and for the address, and answers whether it is granted. Other
@@ -115,14 +135,7 @@ pub async fn try_reset(
 /// # Errors
 /// [`IdentityError::Database`].
 pub async fn give_back(conn: &mut Connection, tries: &Tries) -> Result<(), IdentityError> {
-    let subjects: Vec<&str> = tries.subjects().collect();
-    // In the order in which tries are counted, so that two who sign in at once do not deadlock.
-    sqlx::query!(
-        "select from sign_in_guards where subject = any($1) order by subject for update",
-        &subjects as &[&str]
-    )
-    .fetch_all(&mut *conn)
-    .await?;
+    lock(conn, tries).await?;
     if let Some(address) = &tries.address {
         sqlx::query!(
             "update sign_in_guards set failures = greatest(failures - 1, 0), locked_until = '-infinity'
@@ -133,11 +146,42 @@ pub async fn give_back(conn: &mut Connection, tries: &Tries) -> Result<(), Ident
         .await?;
     }
     sqlx::query!("delete from sign_in_guards where subject = $1", tries.own).execute(&mut *conn).await?;
+    let Some(pair) = &tries.pair else { return Ok(()) };
     sqlx::query!(
         "insert into sign_in_familiar (subject) values ($1) on conflict (subject) do update set seen_at = now()",
-        tries.pair
+        pair
     )
     .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A try came to nothing, because its password could not be looked at: it alone does not count, and a lock that began with
+/// it ends. Failures before it stay, and nothing becomes familiar.
+///
+/// # Errors
+/// [`IdentityError::Database`].
+pub async fn take_back(conn: &mut Connection, tries: &Tries) -> Result<(), IdentityError> {
+    lock(conn, tries).await?;
+    let subjects: Vec<&str> = tries.subjects().collect();
+    sqlx::query!(
+        "update sign_in_guards set failures = greatest(failures - 1, 0), locked_until = '-infinity'
+         where subject = any($1)",
+        &subjects as &[&str]
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Locks the counters of a try in the order in which tries are counted, so that two who sign in at once do not deadlock.
+async fn lock(conn: &mut Connection, tries: &Tries) -> Result<(), IdentityError> {
+    let subjects: Vec<&str> = tries.subjects().collect();
+    sqlx::query!(
+        "select from sign_in_guards where subject = any($1) order by subject for update",
+        &subjects as &[&str]
+    )
+    .fetch_all(conn)
     .await?;
     Ok(())
 }
@@ -157,9 +201,16 @@ pub async fn forget_old_tries(conn: &mut Connection) -> Result<(), IdentityError
     )
     .execute(&mut *conn)
     .await?;
-    sqlx::query!("delete from sign_in_familiar where seen_at < now() - $1 * interval '1 day'", FAMILIAR_DAYS)
-        .execute(conn)
-        .await?;
+    // One that is locked belongs to who signs in there just now.
+    sqlx::query!(
+        "delete from sign_in_familiar where subject in (
+             select subject from sign_in_familiar where seen_at < now() - $1 * interval '1 day'
+             for update skip locked
+         )",
+        FAMILIAR_DAYS
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -182,11 +233,11 @@ impl Tries {
         .fetch_one(conn)
         .await?;
         Ok(match is_familiar {
-            true => Self { own: pair.clone(), address: None, pair },
+            true => Self { own: pair.clone(), address: None, pair: Some(pair) },
             false => Self {
                 own: digest(format!("account {}", email.as_str())),
                 address: Some(digest(format!("address {network}"))),
-                pair,
+                pair: Some(pair),
             },
         })
     }

@@ -43,6 +43,23 @@ pub async fn issue_permit(conn: &mut Connection, person: UserId) -> Result<Permi
     Ok(Permit { secret })
 }
 
+/// Whether a permit works at this moment.
+///
+/// # Errors
+/// [`IdentityError::Database`].
+pub async fn permit_works(conn: &mut Connection, secret: &Secret) -> Result<bool, IdentityError> {
+    let works = sqlx::query_scalar!(
+        r#"select exists (
+               select from password_permits t join people p on p.id = t.person_id
+               where t.secret_hash = $1 and p.disabled_at is null and t.expires_at > now()
+           ) as "works!""#,
+        secret.hash(),
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(works)
+}
+
 /// Uses a permit up and answers whose it was, with the person locked; none when it does not work, or its person may not
 /// sign in.
 ///

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{Role, Secret, SecretKind, error::IdentityError};
 
-/// Sessions one person may have; another ends the one that was unused the longest.
+/// Sessions one person may have; another ends one that ended by itself, or else the one that was unused the longest.
 const SESSIONS_MAX: i64 = 20;
 
 /// How a session's secret travels.
@@ -69,6 +69,8 @@ pub struct OpenedSession {
     pub secret: Secret,
     /// Its end at the latest.
     pub expires_at: DateTime<Utc>,
+    /// Sessions of the person that still worked and ended to make room for it.
+    pub ended: u64,
 }
 
 /// Who holds a session that works.
@@ -119,15 +121,20 @@ pub async fn open_session(
     if signed_in.rows_affected() == 0 {
         return Err(IdentityError::NotFound);
     }
-    sqlx::query!(
-        "delete from sessions where id in (
-             select id from sessions where person_id = $1 order by seen_at desc offset $2
-         )",
+    let removed = sqlx::query_scalar!(
+        r#"delete from sessions where id in (
+               select id from sessions
+               where person_id = $1
+               order by expires_at > now() and seen_at > now() - idle_ms * interval '1 millisecond' desc, seen_at desc
+               offset $2
+           )
+           returning expires_at > now() and seen_at > now() - idle_ms * interval '1 millisecond' as "worked!""#,
         person.uuid(),
         SESSIONS_MAX - 1,
     )
-    .execute(&mut *conn)
+    .fetch_all(&mut *conn)
     .await?;
+    let ended = removed.into_iter().filter(|worked| *worked).count() as u64;
     let id = SessionId::new();
     let secret = Secret::generate(kind.secret());
     let expires_at = sqlx::query_scalar!(
@@ -143,7 +150,7 @@ pub async fn open_session(
     )
     .fetch_one(conn)
     .await?;
-    Ok(OpenedSession { id, secret, expires_at })
+    Ok(OpenedSession { id, secret, expires_at, ended })
 }
 
 /// Who presents a secret, if its session works; notes once a minute that it was used.

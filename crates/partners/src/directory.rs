@@ -178,6 +178,16 @@ pub async fn find_by_code_or_id(conn: &mut Connection, text: &str) -> Result<Opt
     Ok(row.map(Partner::from))
 }
 
+/// A partner by its id, locked for a change to the end of the caller's transaction.
+pub async fn lock(conn: &mut Connection, partner: PartnerId) -> Result<Partner, PartnerError> {
+    // Read by a statement of its own: one that waits for the lock sees the subscription as it was before it waited.
+    sqlx::query_scalar!("select id from partners where id = $1 for no key update", partner.uuid())
+        .fetch_optional(&mut *conn)
+        .await?
+        .ok_or(PartnerError::NotFound("partner"))?;
+    find_by_code_or_id(conn, &partner.to_string()).await?.ok_or(PartnerError::NotFound("partner"))
+}
+
 /// What is to be different about a subscription.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SubscriptionChange {

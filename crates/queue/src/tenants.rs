@@ -38,17 +38,21 @@ pub async fn set_tenant(conn: &mut Connection, tenant: TenantId, share: TenantSh
     Ok(())
 }
 
-/// A tenant's share.
+/// A tenant's share, locked to the end of the caller's transaction: who changes a part of it writes the whole, and would
+/// take back what another changed meanwhile. Of a partner, lock the partner first.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub async fn tenant_share(conn: &mut Connection, tenant: TenantId) -> Result<TenantShare, Error> {
-    let row =
-        sqlx::query!("select weight, concurrency_max from job_tenants where tenant_id = $1", tenant.uuid())
-            .fetch_optional(conn)
-            .await?;
-    Ok(row.map_or_else(TenantShare::default, |row| TenantShare {
-        weight: row.weight,
-        concurrency_max: row.concurrency_max,
-    }))
+pub async fn lock_tenant_share(conn: &mut Connection, tenant: TenantId) -> Result<TenantShare, Error> {
+    // A row that is not there cannot be locked.
+    sqlx::query!("insert into job_tenants (tenant_id) values ($1) on conflict do nothing", tenant.uuid())
+        .execute(&mut *conn)
+        .await?;
+    let row = sqlx::query!(
+        "select weight, concurrency_max from job_tenants where tenant_id = $1 for update",
+        tenant.uuid()
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(TenantShare { weight: row.weight, concurrency_max: row.concurrency_max })
 }

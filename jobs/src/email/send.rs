@@ -2,14 +2,17 @@
 //!
 //! The server sees it at least once, and always under a Message-ID that follows from the job: a worker that dies between
 //! the server's yes and its own record of it has the mail sent again, and mailboxes know such a repeat. A job that is
-//! recorded as completed sends nothing any more.
+//! recorded as completed sends nothing any more, and one whose mail is of no use any more fails without sending it, however
+//! often it is tried again.
 
 use std::time::Duration;
 
-use queue::{Backoff, Job, JobError, Marked, Outcome, Policy, Queue};
+use chrono::{DateTime, Utc};
+use queue::{Backoff, DEADLINE_EXCEEDED, Job, JobError, Marked, Outcome, Policy, Queue};
 use serde::{Deserialize, Serialize};
 use vendors::{Origin, VendorError, smtp::Letter};
 
+use super::now;
 use crate::{Context, Handler};
 
 /// The arguments.
@@ -23,6 +26,9 @@ pub struct SendEmail {
     pub subject: String,
     /// The text.
     pub text: String,
+    /// Not sent after this time, by the database's clock; without one as long as the job's deadline says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_use_until: Option<DateTime<Utc>>,
 }
 
 impl Job for SendEmail {
@@ -43,6 +49,11 @@ impl Job for SendEmail {
 
 impl Handler for SendEmail {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
+        if let Some(until) = self.of_use_until
+            && now(&mut cx.services().pool.acquire().await?).await? >= until
+        {
+            return Err(JobError::fatal(DEADLINE_EXCEEDED, "the mail was not sent while it was of use"));
+        }
         let Some(smtp) = &cx.services().smtp else { return Err(not_configured()) };
         let id = cx.job().to_string();
         let letter = Letter { id: &id, to: &self.to, subject: &self.subject, text: &self.text };

@@ -65,7 +65,7 @@ pub async fn change_subscription(
     partner: PartnerId,
     change: SubscriptionChange,
 ) -> Result<Partner, PartnerActionError> {
-    let before = found(conn, partner).await?;
+    let before = directory::lock(conn, partner).await?;
     let after = directory::change_subscription(conn, partner, change).await?;
     set_share(conn, &after).await?;
     let deed = Deed { before: Some(bought(&before)), after: Some(bought(&after)) };
@@ -114,7 +114,7 @@ pub async fn set_active(
     partner: PartnerId,
     is_active: bool,
 ) -> Result<Partner, PartnerActionError> {
-    let before = found(conn, partner).await?;
+    let before = directory::lock(conn, partner).await?;
     let action = match is_active {
         true => {
             directory::activate(conn, partner).await?;
@@ -129,11 +129,6 @@ pub async fn set_active(
     let deed = Deed { before: state(before.is_active), after: state(is_active) };
     record(conn, door, action, partner, deed).await?;
     Ok(Partner { is_active, ..before })
-}
-
-async fn found(conn: &mut Connection, partner: PartnerId) -> Result<Partner, PartnerActionError> {
-    let found = directory::find_by_code_or_id(conn, &partner.to_string()).await?;
-    Ok(found.ok_or(PartnerError::NotFound("partner"))?)
 }
 
 async fn record(
@@ -154,6 +149,6 @@ async fn set_share(conn: &mut Connection, partner: &Partner) -> Result<(), queue
     let tenant = TenantId::from(partner.id);
     let weight = share_weight(partner.subscription.tier, partner.share_weight);
     // A cap that an operator set stays.
-    let before = queue::tenant_share(conn, tenant).await?;
+    let before = queue::lock_tenant_share(conn, tenant).await?;
     queue::set_tenant(conn, tenant, TenantShare { weight, ..before }).await
 }

@@ -1,14 +1,17 @@
 //! Letting people in, changing what they may, and ending their sessions.
 
+use std::time::Duration;
+
 use ::identity::{
-    ChangedPerson, IdentityError, NewPerson, Password, Passwords, Person, PersonChange, Role, Session,
-    end_sessions, find, lock, set_password,
+    ChangedPerson, Guarded, IdentityError, LOCK, NewPerson, Password, PasswordHash, Passwords, Person,
+    PersonChange, Role, Session, Tries, end_sessions, find, give_back, lock, set_password, try_password,
 };
 use audit::{AuditError, digest};
 use db::{Connection, Pool};
 use kernel::ids::{SessionId, TenantId, UserId};
 use serde_json::{Value, json};
 
+use super::sign_in::try_to_take_back;
 use crate::{Deed, Door};
 
 /// Why nothing was done. The caller's transaction can only be rolled back, unless an address was taken.
@@ -23,6 +26,12 @@ pub enum PeopleError {
     /// The present password is another.
     #[error("the present password is wrong")]
     WrongPassword,
+    /// The present password was tried too often.
+    #[error("too many wrong passwords; try again later")]
+    Locked {
+        /// For how long at the most.
+        for_at_most: Duration,
+    },
     /// A job was not stored.
     #[error(transparent)]
     Queue(#[from] queue::Error),
@@ -99,11 +108,11 @@ fn standing(person: &Person) -> Value {
     json!({ "role": person.role.as_str(), "enabled": person.disabled_at.is_none() })
 }
 
-/// Changes a person's own password, which ends their other sessions. The present one is looked at outside any
-/// transaction, and must still be the present one inside.
+/// Changes a person's own password, which ends their other sessions. Tries of the present one are counted as when they
+/// sign in, before it is looked at, outside any transaction; it must still be the present one inside.
 ///
 /// # Errors
-/// [`PeopleError::WrongPassword`].
+/// [`PeopleError::WrongPassword`], [`PeopleError::Locked`].
 pub async fn change_password(
     pool: &Pool,
     door: &Door<'_>,
@@ -112,24 +121,58 @@ pub async fn change_password(
     present: Password,
     chosen: Password,
 ) -> Result<u64, PeopleError> {
-    let mut conn = pool.acquire().await?;
-    let found = find(&mut conn, door.keyring, session.person).await?.ok_or(IdentityError::NotFound)?;
-    drop(conn);
-    let verified = found.password;
-    if !passwords.verify(present, verified.clone()).await? {
-        return Err(PeopleError::WrongPassword);
-    }
-    let hash = passwords.hash(chosen).await?;
     let mut tx = db::begin(pool).await?;
+    let (guarded, tries) = try_password(&mut tx, door.keyring, session.person).await?;
+    let locks = match guarded {
+        Guarded::Locked { for_at_most } => return Err(PeopleError::Locked { for_at_most }),
+        Guarded::Allowed { locks } => locks,
+    };
+    let found = find(&mut tx, door.keyring, session.person).await?.ok_or(IdentityError::NotFound)?;
+    tx.commit().await?;
+    let changed = async {
+        if !passwords.verify(present, found.password.clone()).await? {
+            return Err(PeopleError::WrongPassword);
+        }
+        let hash = passwords.hash(chosen).await?;
+        replace_password(pool, door, session, &tries, found.password, &hash).await
+    };
+    let changed = changed.await;
+    match &changed {
+        Err(PeopleError::WrongPassword) if locks => note_lock(pool, door, session.person).await?,
+        Ok(_) | Err(PeopleError::WrongPassword) => {}
+        Err(_) => try_to_take_back(pool, &tries).await,
+    }
+    changed
+}
+
+/// Stores the next password if the present one is still that which was looked at.
+async fn replace_password(
+    pool: &Pool,
+    door: &Door<'_>,
+    session: &Session,
+    tries: &Tries,
+    verified: Option<PasswordHash>,
+    hash: &PasswordHash,
+) -> Result<u64, PeopleError> {
+    let mut tx = db::begin(pool).await?;
+    give_back(&mut tx, tries).await?;
     if lock(&mut tx, door.keyring, session.person).await?.is_none_or(|now| now.password != verified) {
         return Err(PeopleError::WrongPassword);
     }
-    set_password(&mut tx, session.person, &hash).await?;
+    set_password(&mut tx, session.person, hash).await?;
     let ended = end_sessions(&mut tx, session.person, Some(session.id)).await?;
     let after = json!({ "sessionsEnded": ended });
     record(&mut tx, door, "users.change_password", session.person, None, Some(after)).await?;
     tx.commit().await?;
     Ok(ended)
+}
+
+/// As for signing in, guessing leaves one entry for each lock.
+async fn note_lock(pool: &Pool, door: &Door<'_>, person: UserId) -> Result<(), PeopleError> {
+    let mut tx = db::begin(pool).await?;
+    let after = json!({ "lockedForS": LOCK.as_secs() });
+    record(&mut tx, door, "users.lock_password", person, None, Some(after)).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Ends the session that asks.

@@ -1,14 +1,15 @@
 //! Signing in with a password.
 //!
 //! Three steps: the try is counted and committed, the password is looked at outside any transaction, the session is
-//! opened if the account and its password are still what was looked at. Whoever breaks off in between has used a try. Wrong, unknown, disabled and without a password are one failure,
-//! after the same work.
+//! opened if the account and its password are still what was looked at. Whoever breaks off in between has used a try; one
+//! that we break off, because there is too much to do or the database fails, is taken back. Wrong, unknown, disabled and
+//! without a password are one failure, after the same work.
 
 use std::{net::IpAddr, time::Duration};
 
 use ::identity::{
     Email, Found, Guarded, IdentityError, OpenedSession, Password, Passwords, Person, SessionKind, Tries,
-    find_by_email, give_back, lock, open_session, try_sign_in,
+    find_by_email, give_back, lock, open_session, take_back, try_sign_in,
 };
 use audit::{Actor, AuditError, digest};
 use db::{Connection, Pool};
@@ -77,46 +78,68 @@ pub async fn sign_in(
     passwords: &Passwords,
     attempt: Attempt,
 ) -> Result<SignedIn, SignInError> {
-    let (tries, found) = admit(pool, keyring, &attempt).await?;
+    let admitted = admit(pool, keyring, &attempt).await?;
+    let signed_in = let_in(pool, keyring, passwords, &attempt, &admitted).await;
+    match &signed_in {
+        // A lock begins with its try, but a right password lifts it: so it is told of now.
+        Err(SignInError::Wrong) if admitted.locks => note_lock(pool, keyring, &attempt).await?,
+        Ok(_) | Err(SignInError::Wrong) => {}
+        Err(_) => try_to_take_back(pool, &admitted.tries).await,
+    }
+    signed_in
+}
+
+/// A try that was counted, and whose it is.
+struct Admitted {
+    tries: Tries,
+    /// A lock began with it.
+    locks: bool,
+    /// The account, if there is one that may be signed in to.
+    found: Option<Found>,
+}
+
+/// Counts the try, and reads the account meanwhile.
+async fn admit(pool: &Pool, keyring: &Keyring, attempt: &Attempt) -> Result<Admitted, SignInError> {
+    let mut tx = db::begin(pool).await?;
+    let (guarded, tries) = try_sign_in(&mut tx, keyring, &attempt.email, attempt.address).await?;
+    let locks = match guarded {
+        Guarded::Locked { for_at_most } => return Err(SignInError::Locked { for_at_most }),
+        Guarded::Allowed { locks } => locks,
+    };
+    let found = find_by_email(&mut tx, keyring, &attempt.email).await?;
+    tx.commit().await?;
     let found = found.filter(|found| found.person.disabled_at.is_none());
-    let hash = found.as_ref().and_then(|found| found.password.clone());
-    if !passwords.verify(attempt.password, hash.clone()).await? {
+    Ok(Admitted { tries, locks, found })
+}
+
+/// Looks at the password, and opens the session.
+async fn let_in(
+    pool: &Pool,
+    keyring: &Keyring,
+    passwords: &Passwords,
+    attempt: &Attempt,
+    admitted: &Admitted,
+) -> Result<SignedIn, SignInError> {
+    let hash = admitted.found.as_ref().and_then(|found| found.password.clone());
+    if !passwords.verify(attempt.password.clone(), hash.clone()).await? {
         return Err(SignInError::Wrong);
     }
-    let Some(Found { person, .. }) = found else { return Err(SignInError::Wrong) };
+    let Some(Found { person, .. }) = &admitted.found else { return Err(SignInError::Wrong) };
     let mut tx = db::begin(pool).await?;
-    give_back(&mut tx, &tries).await?;
+    give_back(&mut tx, &admitted.tries).await?;
     // Whoever changes a password ends all sessions: one opened after that with the former would outlive it.
     let still = lock(&mut tx, keyring, person.id).await?;
     if still.is_none_or(|now| now.person.disabled_at.is_some() || now.password != hash) {
         return Err(SignInError::Wrong);
     }
-    let door = Door { actor: Actor::User(person.id), request_id: attempt.request_id, keyring };
-    let session = open(&mut tx, &door, &person, attempt.kind, "password").await?;
+    let door = Door { actor: Actor::User(person.id), request_id: attempt.request_id.clone(), keyring };
+    let session = open(&mut tx, &door, person, attempt.kind, "password").await?;
     tx.commit().await?;
-    Ok(SignedIn { person, session })
-}
-
-/// Counts the try, and reads the account meanwhile.
-async fn admit(
-    pool: &Pool,
-    keyring: &Keyring,
-    attempt: &Attempt,
-) -> Result<(Tries, Option<Found>), SignInError> {
-    let mut tx = db::begin(pool).await?;
-    let (guarded, tries) = try_sign_in(&mut tx, keyring, &attempt.email, attempt.address).await?;
-    match guarded {
-        Guarded::Locked { for_at_most } => return Err(SignInError::Locked { for_at_most }),
-        Guarded::Allowed { locks: true } => note_lock(&mut tx, keyring, attempt).await?,
-        Guarded::Allowed { locks: false } => {}
-    }
-    let found = find_by_email(&mut tx, keyring, &attempt.email).await?;
-    tx.commit().await?;
-    Ok((tries, found))
+    Ok(SignedIn { person: person.clone(), session })
 }
 
 /// Guessing leaves one entry for each lock, not one for each guess: that would let guessers fill the log.
-async fn note_lock(conn: &mut Connection, keyring: &Keyring, attempt: &Attempt) -> Result<(), AuditError> {
+async fn note_lock(pool: &Pool, keyring: &Keyring, attempt: &Attempt) -> Result<(), SignInError> {
     metrics::counter!("millpond_sign_in_locks_total").increment(1);
     let door = Door { actor: Actor::System("sign-in"), request_id: attempt.request_id.clone(), keyring };
     let after = json!({
@@ -124,7 +147,22 @@ async fn note_lock(conn: &mut Connection, keyring: &Keyring, attempt: &Attempt) 
         "address": digest(keyring, &attempt.address.to_string()),
     });
     let deed = Deed { before: None, after: Some(after) };
-    door.record(conn, "sessions.lock", "sign-in", TenantId::SYSTEM, deed).await
+    let mut tx = db::begin(pool).await?;
+    door.record(&mut tx, "sessions.lock", "sign-in", TenantId::SYSTEM, deed).await?;
+    Ok(tx.commit().await?)
+}
+
+/// A try whose password was not looked at, or whose session was not opened, does not count. When that cannot be stored it
+/// does: what went wrong is told already.
+pub(super) async fn try_to_take_back(pool: &Pool, tries: &Tries) {
+    let taken_back = async {
+        let mut tx = db::begin(pool).await?;
+        take_back(&mut tx, tries).await?;
+        Ok::<_, IdentityError>(tx.commit().await?)
+    };
+    if let Err(error) = taken_back.await {
+        tracing::warn!(%error, "a try of a password counts although nothing came of it");
+    }
 }
 
 /// Opens a session for a person who proved who they are by `means`.
@@ -139,7 +177,12 @@ pub async fn open(
     means: &str,
 ) -> Result<OpenedSession, SignInError> {
     let session = open_session(conn, person.id, kind).await?;
-    let after = json!({ "session": session.id, "kind": kind.as_str(), "means": means });
+    let after = json!({
+        "session": session.id,
+        "kind": kind.as_str(),
+        "means": means,
+        "sessionsEnded": session.ended,
+    });
     let deed = Deed { before: None, after: Some(after) };
     door.record(conn, "sessions.open", &person.id.to_string(), TenantId::SYSTEM, deed).await?;
     Ok(session)

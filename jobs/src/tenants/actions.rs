@@ -59,7 +59,11 @@ pub async fn set_share(
     change: ShareChange,
 ) -> Result<TenantShare, TenantActionError> {
     check(&change)?;
-    let before = queue::tenant_share(conn, tenant).await?;
+    // A partner before its share, as whoever changes its subscription does.
+    if tenant != TenantId::SYSTEM {
+        lock_partner(conn, tenant).await?;
+    }
+    let before = queue::lock_tenant_share(conn, tenant).await?;
     let weight = weight(conn, tenant, change.weight).await?.unwrap_or(before.weight);
     let concurrency_max = change.concurrency_max.unwrap_or(before.concurrency_max);
     let after = TenantShare { weight, concurrency_max };
@@ -67,6 +71,14 @@ pub async fn set_share(
     let deed = Deed { before: Some(state(before)), after: Some(state(after)) };
     door.record(conn, "tenants.set_share", &name(tenant), tenant, deed).await?;
     Ok(after)
+}
+
+async fn lock_partner(conn: &mut Connection, tenant: TenantId) -> Result<(), TenantActionError> {
+    match directory::lock(conn, PartnerId::from_uuid(tenant.uuid())).await {
+        Ok(_) => Ok(()),
+        Err(PartnerError::NotFound(_)) => Err(TenantActionError::NotFound(tenant)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The weight that a change comes to, noted where it comes from; none: it stays.
@@ -78,14 +90,12 @@ async fn weight(
     if tenant == TenantId::SYSTEM {
         return Ok(change.map(|weight| weight.unwrap_or(TenantShare::default().weight)));
     }
-    let partner = PartnerId::from_uuid(tenant.uuid());
-    let known = directory::find_by_code_or_id(conn, &partner.to_string()).await?;
-    let known = known.ok_or(TenantActionError::NotFound(tenant))?;
     if change.is_none() {
         return Ok(None);
     }
+    let partner = PartnerId::from_uuid(tenant.uuid());
     let change = SubscriptionChange { share_weight: change, ..SubscriptionChange::default() };
-    let changed = directory::change_subscription(conn, known.id, change).await?;
+    let changed = directory::change_subscription(conn, partner, change).await?;
     Ok(Some(share_weight(changed.subscription.tier, changed.share_weight)))
 }
 

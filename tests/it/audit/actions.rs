@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use jobs::ops::{BulkRequest, start_bulk};
 use jobs::profiles::{NewEnrich, request_enrich};
 use jobs::tenants::ShareChange;
 use kernel::ids::JobId;
 use kernel::profile_url::ProfileUrl;
 use partners::{NewPartner, SubscriptionChange, SubscriptionTier};
+use queue::bulk::BulkAction;
 use queue::limits::{Limit, Shape};
-use queue::{Queue, Scope};
+use queue::{ArgIs, JobSearch, Queue, Scope};
 use schedules::Change;
 
 use super::*;
-use crate::support::{TestPartner, door};
+use crate::support::{TestPartner, door, so_many_wait};
 
 /// Runs an action in a transaction of its own.
 macro_rules! act {
@@ -143,6 +145,71 @@ async fn tenants() {
 }
 
 #[tokio::test]
+async fn a_weight_and_a_cap_that_are_changed_at_once_are_both_kept() {
+    let db = TestDb::new().await;
+    let partner = TestPartner::create(&db, "acme").await;
+    let id = partner.id.to_string();
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    let cap = ShareChange { concurrency_max: Some(Some(3)), ..ShareChange::default() };
+    jobs::tenants::set_share(&mut tx, &door(), partner.tenant(), cap).await.unwrap();
+    let tier =
+        SubscriptionChange { tier: Some(SubscriptionTier::Enterprise), ..SubscriptionChange::default() };
+    let weight = async { act!(db, jobs::partners::change_subscription, partner.id, tier) };
+    let cap = async {
+        so_many_wait(db.pool(), 1).await;
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(weight, cap);
+    let change = ShareChange::default();
+    let both = queue::TenantShare { weight: 8, concurrency_max: Some(3) };
+    assert_eq!(act!(db, jobs::tenants::set_share, partner.tenant(), change), both);
+
+    // And the other way about.
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    let tier = SubscriptionChange { tier: Some(SubscriptionTier::Free), ..SubscriptionChange::default() };
+    jobs::partners::change_subscription(&mut tx, &door(), partner.id, tier).await.unwrap();
+    let cap = ShareChange { concurrency_max: Some(None), ..ShareChange::default() };
+    let cap = async { act!(db, jobs::tenants::set_share, partner.tenant(), cap) };
+    let weight = async {
+        so_many_wait(db.pool(), 1).await;
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(cap, weight);
+    let state = |weight: i16, most: Option<i32>| json!({"weight": weight, "concurrencyMax": most});
+    assert_eq!(last(&db).await, entry("tenants.set_share", &id, state(1, Some(3)), state(1, None)));
+}
+
+#[tokio::test]
+async fn two_changes_of_a_subscription_at_once_tell_what_each_of_them_found() {
+    let db = TestDb::new().await;
+    let partner = TestPartner::create(&db, "acme").await;
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    let tier = SubscriptionChange { tier: Some(SubscriptionTier::Basic), ..SubscriptionChange::default() };
+    jobs::partners::change_subscription(&mut tx, &door(), partner.id, tier).await.unwrap();
+    let weight = SubscriptionChange { share_weight: Some(Some(3)), ..SubscriptionChange::default() };
+    let second = async { act!(db, jobs::partners::change_subscription, partner.id, weight) };
+    let first = async {
+        so_many_wait(db.pool(), 1).await;
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(second, first);
+    let bought = |weight: Option<i16>| json!({"tier": "basic", "shareWeight": weight});
+    let id = partner.id.to_string();
+    assert_eq!(last(&db).await, entry("partners.change_subscription", &id, bought(None), bought(Some(3))));
+
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    jobs::partners::set_active(&mut tx, &door(), partner.id, false).await.unwrap();
+    let again = async { act!(db, jobs::partners::set_active, partner.id, false) };
+    let first = async {
+        so_many_wait(db.pool(), 1).await;
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(again, first);
+    let state = json!({ "isActive": false });
+    assert_eq!(last(&db).await, entry("partners.deactivate", &id, state.clone(), state));
+}
+
+#[tokio::test]
 async fn partners_and_their_keys() {
     let db = TestDb::new().await;
     let partner = TestPartner::create(&db, "acme").await;
@@ -222,6 +289,23 @@ async fn nothing_personal_is_in_the_log_and_forgetting_a_person_leaves_it_whole(
     }
     let digest = ::audit::digest(&keyring(), "Nguyễn Thị Minh Khai");
     assert!(text.contains(&digest), "whoever knows a name and has the keys finds it: {text}");
+    let filter = JobSearch {
+        kinds: vec!["profiles.enrich".to_owned()],
+        key: Some("khai.key".to_owned()),
+        finished_from: Some(chrono::DateTime::UNIX_EPOCH),
+        arg: Some(ArgIs { path: vec!["handle".to_owned()], value: "khai.handle".to_owned() }),
+        ..JobSearch::default()
+    };
+    let request = BulkRequest { action: BulkAction::Redrive, filter: filter.clone(), rate_per_s: None };
+    let started = act!(db, start_bulk, request);
+    assert_eq!((&started.filter.key, &started.filter.arg), (&filter.key, &filter.arg), "it is carried out");
+    let (_, _, _, after) = last(&db).await;
+    let kept: JobSearch = serde_json::from_value(after.unwrap()["filter"].take()).unwrap();
+    let digested = |value: &str| Some(::audit::digest(&keyring(), value));
+    assert_eq!(kept.kinds, filter.kinds);
+    assert_eq!(kept.key, digested("khai.key"));
+    let arg = kept.arg.unwrap();
+    assert_eq!((arg.path, Some(arg.value)), (vec!["handle".to_owned()], digested("khai.handle")));
     sealed(db.pool()).await;
     let forget = "delete from jobs; delete from webhook_deliveries; update partners set name = 'forgotten'";
     sqlx::raw_sql(forget).execute(db.pool()).await.unwrap();

@@ -195,6 +195,40 @@ async fn a_chain_that_was_cut_off_is_found_and_stays_found_when_sealing_goes_on(
 }
 
 #[tokio::test]
+async fn a_chain_that_was_cut_off_under_a_note_of_a_made_up_key_is_not_covered_up_by_sealing() {
+    let db = TestDb::new().await;
+    let ids = five(db.pool()).await;
+    tamper(
+        db.pool(),
+        &format!(
+            "delete from audit_chain where seq > 3; delete from audit_log where id > '{}'; \
+             update audit_head set seq = 3, link = (select link from audit_chain where seq = 3), \
+                 tag = 'x:' || repeat('0', 64)",
+            uuid(ids[2])
+        ),
+    )
+    .await;
+    assert_eq!(findings(db.pool()).await, [Finding::UnknownKey { seq: 3, key_id: "x".to_owned() }]);
+    recorded(db.pool(), "f").await;
+    assert_eq!(sealed(db.pool()).await, 1);
+    assert_eq!(findings(db.pool()).await, [Finding::Gap { first: 4, last: 4 }]);
+}
+
+#[tokio::test]
+async fn sealing_under_keys_that_do_not_know_those_before_leaves_no_gap() {
+    let db = TestDb::new().await;
+    let (gone, pool) = (Keyring::generate(), db.pool());
+    recorded_with(pool, &gone, "a").await;
+    jobs::audit_log::seal(pool, &gone).await.unwrap();
+    recorded(pool, "b").await;
+    assert_eq!(sealed(pool).await, 1);
+    let verified = verified(pool, None).await;
+    assert_eq!((verified.entries, verified.head.map(|head| head.seq)), (2, Some(2)));
+    let unknown = |finding: &Finding| matches!(finding, Finding::UnknownKey { seq: 1, .. });
+    assert!(verified.findings.iter().all(unknown), "{:?}", verified.findings);
+}
+
+#[tokio::test]
 async fn an_older_state_of_everything_is_found_with_a_head_that_was_kept() {
     let db = TestDb::new().await;
     let first = recorded(db.pool(), "a").await;

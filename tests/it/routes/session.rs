@@ -3,7 +3,7 @@
 mod guessing;
 mod single_sign_on;
 
-use identity::{Password, Passwords, PersonChange, Role};
+use identity::{ACCOUNT_FAILURES_MAX, Password, Passwords, PersonChange, Role, SessionKind};
 use jobs::people;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -136,6 +136,122 @@ async fn another_password_ends_every_other_session() {
         .await
         .refusal(401, "UNAUTHORIZED");
     assert_eq!(audited(&db).await, ["users.create", "users.change_password"]);
+}
+
+/// Ends every lock, as time does.
+async fn locks_end(db: &TestDb) {
+    sqlx::query("update sign_in_guards set locked_until = now() where locked_until > now()")
+        .execute(db.pool())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn who_guesses_the_present_password_with_a_stolen_session_is_locked_as_who_signs_in_is() {
+    let (db, api, person) = stage().await;
+    let path = format!("{SESSION}/password");
+    let change = |current: &str| {
+        let body = json!({"current": current, "password": "staple battery horse"});
+        Answer::to(person.sign(api.request(Method::PUT, &path)).json(&body))
+    };
+    for attempt in 0..ACCOUNT_FAILURES_MAX {
+        let refused = change(&format!("guess number {attempt}")).await;
+        assert_eq!(refused.faults()[0].0, "current");
+    }
+    for current in ["one more guess", PASSWORD] {
+        let locked = change(current).await;
+        locked.refusal(429, "RATE_LIMITED");
+        assert!(locked.header("retry-after").is_some());
+    }
+    assert_eq!(audited(&db).await, ["users.create", "users.lock_password"]);
+    let body = json!({"email": person.email, "password": PASSWORD});
+    Answer::to(sign_in(&api, &body)).await.expect(200);
+
+    locks_end(&db).await;
+    change("one more guess").await.faults();
+    change(PASSWORD).await.expect(200);
+    let counted: i64 = sqlx::query_scalar("select count(*) from sign_in_guards where failures > 0")
+        .fetch_one(db.pool())
+        .await
+        .unwrap();
+    assert_eq!(counted, 0, "a right password clears its counter, as one that signs in does");
+}
+
+#[tokio::test]
+async fn a_lock_that_a_right_password_lifts_leaves_no_entry() {
+    let (db, api, person) = stage().await;
+    let attempt = async |password: &str| {
+        Answer::to(sign_in(&api, &json!({"email": person.email, "password": password}))).await.status
+    };
+    for _ in 1..ACCOUNT_FAILURES_MAX {
+        assert_eq!(attempt("wrong horse battery").await, 401);
+    }
+    assert_eq!(attempt(PASSWORD).await, 200, "the try that would have locked");
+    assert_eq!(audited(&db).await, ["users.create", "sessions.open"]);
+    for _ in 0..ACCOUNT_FAILURES_MAX {
+        assert_eq!(attempt("wrong horse battery").await, 401);
+    }
+    assert_eq!(attempt(PASSWORD).await, 429);
+    assert_eq!(audited(&db).await, ["users.create", "sessions.open", "sessions.lock"]);
+}
+
+#[tokio::test]
+async fn tries_that_we_break_off_ourselves_lock_nobody_out() {
+    let (db, api, person) = stage().await;
+    let body = json!({"email": person.email, "password": PASSWORD});
+    let refuse = "alter table audit_log add constraint nobody_gets_in check (action <> 'sessions.open')";
+    sqlx::raw_sql(refuse).execute(db.pool()).await.unwrap();
+    for _ in 0..=ACCOUNT_FAILURES_MAX {
+        Answer::to(sign_in(&api, &body)).await.refusal(500, "INTERNAL_ERROR");
+    }
+    let wrong = json!({"email": person.email, "password": "wrong horse battery"});
+    for _ in 1..ACCOUNT_FAILURES_MAX {
+        Answer::to(sign_in(&api, &wrong)).await.refusal(401, "UNAUTHORIZED");
+    }
+    // It would be the last before a lock, and takes back itself alone.
+    Answer::to(sign_in(&api, &body)).await.refusal(500, "INTERNAL_ERROR");
+    let failures: Vec<i32> =
+        sqlx::query_scalar("select failures from sign_in_guards where locked_until < now()")
+            .fetch_all(db.pool())
+            .await
+            .unwrap();
+    assert_eq!(failures, [ACCOUNT_FAILURES_MAX - 1; 2], "of the account and of the address");
+    let familiar: i64 =
+        sqlx::query_scalar("select count(*) from sign_in_familiar").fetch_one(db.pool()).await.unwrap();
+    assert_eq!(familiar, 0);
+    sqlx::raw_sql("alter table audit_log drop constraint nobody_gets_in").execute(db.pool()).await.unwrap();
+    Answer::to(sign_in(&api, &body)).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_session_too_many_ends_one_that_ended_by_itself_before_one_that_works_and_says_so() {
+    let (db, api, person) = stage().await;
+    // The cookie was unused longer and still works, the token has ended.
+    let unused = "update sessions set seen_at = now() - case kind when 'cookie' then interval '2 hours' else interval '90 minutes' end";
+    sqlx::raw_sql(unused).execute(db.pool()).await.unwrap();
+    let keyring = keyring();
+    let door = operator_door(&keyring);
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    let who = identity::find(&mut tx, &keyring, person.id).await.unwrap().unwrap().person;
+    for _ in 2..20 {
+        identity::open_session(&mut tx, person.id, SessionKind::Token).await.unwrap();
+    }
+    people::open(&mut tx, &door, &who, SessionKind::Token, "a test").await.unwrap();
+    tx.commit().await.unwrap();
+    Answer::to(person.browse(api.request(Method::GET, SESSION))).await.expect(200);
+    Answer::to(person.sign(api.request(Method::GET, SESSION))).await.refusal(401, "UNAUTHORIZED");
+
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    let opened = people::open(&mut tx, &door, &who, SessionKind::Token, "a test").await.unwrap();
+    assert_eq!(opened.ended, 1);
+    tx.commit().await.unwrap();
+    let ended: Vec<String> = sqlx::query_scalar(
+        "select after->>'sessionsEnded' from audit_log where action = 'sessions.open' order by id",
+    )
+    .fetch_all(db.pool())
+    .await
+    .unwrap();
+    assert_eq!(ended, ["0", "1"]);
 }
 
 #[tokio::test]

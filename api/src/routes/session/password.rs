@@ -57,14 +57,17 @@ pub struct PasswordChanged {
 
 /// Change the password
 ///
-/// All other sessions of the person end.
+/// All other sessions of the person end. Five wrong present passwords within 15 minutes lock this for 15 minutes, and nothing
+/// else.
 #[utoipa::path(
     put, path = "/api/v1/session/password", tag = "Session", operation_id = "changePassword",
     security(("session" = []), ("bearer" = [])), extensions(("x-required-role" = json!("viewer"))),
     request_body = PasswordChangeSchema,
     responses(
         (status = 200, description = "changed", body = Data<PasswordChanged>),
-        (status = 400, description = "the body is not valid, or the present password is another", body = ErrorBody)))]
+        (status = 400, description = "the body is not valid, or the present password is another", body = ErrorBody),
+        (status = 429, description = "RATE_LIMITED: too many wrong passwords; see `Retry-After`", body = ErrorBody, headers(
+            ("Retry-After" = u64, description = "seconds until the lock ends")))))]
 pub async fn change(
     State(state): State<ApiState>,
     Viewer(me): Viewer,

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode, header};
-use identity::{Email, Password, Secret, SecretKind};
+use identity::{Email, Password, Secret, SecretKind, permit_works};
 use jobs::people;
 use queue::Queue;
 use serde::Serialize;
@@ -135,6 +135,12 @@ pub async fn choose(
     let PasswordChoice { code, password } = body.fields.finish(PasswordChoice::read)?;
     let wrong = || ApiError::invalid("code", "INVALID", "does not work: ask for another");
     let code = code.ok_or_else(wrong)?;
+    // Before the work that a hash is: whoever has no code cannot keep those busy who sign in.
+    let mut conn = state.pool().acquire().await?;
+    if !permit_works(&mut conn, &code).await? {
+        return Err(wrong());
+    }
+    drop(conn);
     let hash = state.passwords().hash(password).await?;
     let mut tx = db::begin(state.pool()).await?;
     let request_id = Some(RequestContext::current_id());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jobs::email::{Mail, SendEmail, send};
 use kernel::ids::{JobId, TenantId};
-use queue::{JobRecord, JobStatus};
+use queue::{JobRecord, JobStatus, Queue, Redriven};
 use sandbox::Sandbox;
 use serde_json::{Value, json};
 use vendors::smtp::{Smtp, SmtpSettings};
@@ -202,6 +202,29 @@ async fn a_mail_that_is_of_no_use_any_more_is_not_sent() {
     let expired = stage.kit.run_one::<SendEmail>().await;
     assert_eq!((expired.status, last_error(&expired)), (JobStatus::Failed, "DEADLINE_EXCEEDED"));
     assert!(stage.letters().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_mail_that_is_tried_again_by_hand_is_sent_while_it_is_of_use_and_never_after() {
+    let stage = Stage::set().await;
+    let pool = stage.kit.db.pool();
+    for (passed, status, letters) in [(HOUR / 2, JobStatus::Completed, 1), (HOUR, JobStatus::Failed, 1)] {
+        stage.fault("message", json!({ "kind": "status", "status": 554 })).await;
+        let job = store(&stage.kit).await;
+        assert_eq!(stage.kit.run_one::<SendEmail>().await.status, JobStatus::Failed);
+        stage.controls.faults(json!([])).await;
+        stage.kit.clock.advance(passed).await;
+        let mut tx = db::begin(pool).await.unwrap();
+        let redriven = queue::redrive(&mut tx, TenantId::SYSTEM, job).await.unwrap();
+        assert_eq!(redriven, Redriven::Ready(Some(Queue::Maintenance)));
+        tx.commit().await.unwrap();
+        let ended = stage.kit.run_one::<SendEmail>().await;
+        assert_eq!((ended.id, ended.status), (job, status), "after {passed:?}: {ended:?}");
+        assert_eq!(stage.letters().await.len(), letters);
+        if status == JobStatus::Failed {
+            assert_eq!((last_error(&ended), ended.attempts), ("DEADLINE_EXCEEDED", 1), "for good");
+        }
+    }
 }
 
 #[tokio::test]

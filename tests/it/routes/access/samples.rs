@@ -178,6 +178,7 @@ async fn dead_job(world: &World) -> JobId {
         to: "amy@example.com".to_owned(),
         subject: "Hi".to_owned(),
         text: "there".to_owned(),
+        of_use_until: None,
     };
     let mut conn = world.db.pool().acquire().await.unwrap();
     let job = NewJob::of(&args).unwrap().tenant(TenantId::SYSTEM).seal(&keyring());

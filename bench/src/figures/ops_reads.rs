@@ -2,15 +2,16 @@
 //! ten readers cost the drain.
 //!
 //! How long they take is asked by one reader without a pause. What they cost is asked by ten, each of which stands before a
-//! page that shows the overview and one thing more, and asks for both again and again, as a console does. Both ask while a
-//! worker drains, and at no other time.
+//! page that shows the overview and one thing more, and asks for both again and again, as a console does; an overview is
+//! shared by all who ask within a second, as the API has them share it. Both ask while a worker drains, and at no other time.
 
 mod asked;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use db::{ConnectOptions, Pool};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -25,8 +26,10 @@ const JOBS: u64 = 400_000;
 /// Who reads beside it, and how often each does.
 const READERS: u32 = 10;
 const READ_EVERY: Duration = Duration::from_secs(2);
+const OVERVIEW_SHARED_FOR: Duration = Duration::from_secs(1);
 /// How often each read is asked for its time, and in how many drains at the most.
 const ASKED_MIN: usize = 20;
+const ASKED_ALONE: usize = 5;
 const DRAINS_MAX: usize = 12;
 
 /// Drains four times `runs` times, and then beside a reader that does not rest.
@@ -40,8 +43,16 @@ pub async fn run(bench: &Bench<'_>, runs: usize) -> anyhow::Result<Vec<Sample>> 
     growth::grow(bench).await?;
     sqlx::query_file!("src/figures/dead_rows.sql", DEAD).execute(pool).await?;
     sqlx::query_file!("src/figures/told_rows.sql").execute(pool).await?;
+    sqlx::raw_sql(
+        "truncate queue_history_sums; \
+         select queue_history_sum(step_s::smallint, '-infinity', 'infinity') from unnest(array[60, 3600]) as step_s",
+    )
+    .execute(pool)
+    .await?;
     sqlx::query_file!("src/figures/audit_rows.sql").execute(pool).await?;
-    sqlx::raw_sql("vacuum (analyze) queue_history, queue_history_buckets, audit_log").execute(pool).await?;
+    sqlx::raw_sql("vacuum (analyze) queue_history, queue_history_sums, queue_history_buckets, audit_log")
+        .execute(pool)
+        .await?;
     let mut samples = latencies(bench).await?;
     for run in 1..=runs {
         samples.push(cost(bench, run, runs).await?);
@@ -81,6 +92,15 @@ async fn latencies(bench: &Bench<'_>) -> anyhow::Result<Vec<Sample>> {
     let pool = connections(bench, 2).await?;
     let known = Known::of(&pool).await?;
     let reads = known.reads();
+    let mut alone = Vec::with_capacity(reads.len());
+    for (_, read) in &reads {
+        let mut took = Vec::with_capacity(ASKED_ALONE);
+        for _ in 0..ASKED_ALONE {
+            took.push(known.ask(read).await?.as_secs_f64() * 1e3);
+        }
+        took.sort_by(f64::total_cmp);
+        alone.push(at(&took, 0.5));
+    }
     let mut took: Vec<Vec<f64>> = vec![Vec::new(); reads.len()];
     let mut next = 0;
     for drained in 1..=DRAINS_MAX {
@@ -104,11 +124,14 @@ async fn latencies(bench: &Bench<'_>) -> anyhow::Result<Vec<Sample>> {
     }
     let mut worst: f64 = 0.0;
     let mut overview: f64 = 0.0;
-    for ((name, read), took) in reads.iter().zip(&mut took) {
+    for (((name, read), took), alone) in reads.iter().zip(&mut took).zip(alone) {
         took.sort_by(f64::total_cmp);
         let (half, most) = (at(took, 0.5), at(took, 0.95));
         let last = took.last().copied().unwrap_or(f64::NAN);
-        eprintln!("    {name}: p50 {half:.1} ms, p95 {most:.1} ms, max {last:.1} ms, {} times", took.len());
+        let times = took.len();
+        eprintln!(
+            "    {name}: p50 {half:.1} ms, p95 {most:.1} ms, max {last:.1} ms, {times} times; {alone:.1} ms without a drain"
+        );
         worst = worst.max(most);
         if matches!(read, Read::Overview) {
             overview = most;
@@ -130,8 +153,9 @@ impl Readers {
         let pool = connections(bench, READERS).await?;
         let known = Known::of(&pool).await?;
         let mut readers = JoinSet::new();
+        let overview = Overview::default();
         for reader in 0..READERS {
-            readers.spawn(reads(known.clone(), reader, drains.subscribe()));
+            readers.spawn(reads(known.clone(), overview.clone(), reader, drains.subscribe()));
         }
         Ok(Self(readers))
     }
@@ -150,9 +174,27 @@ impl Readers {
     }
 }
 
+/// When the overview was read last, for all of them.
+#[derive(Clone, Default)]
+struct Overview(Arc<Mutex<Option<Instant>>>);
+
+impl Overview {
+    /// Waits until there is one that is recent enough.
+    async fn ask(&self, known: &Known) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let mut read_at = self.0.lock().await;
+        if read_at.is_none_or(|at| at.elapsed() >= OVERVIEW_SHARED_FOR) {
+            *read_at = Some(Instant::now());
+            known.ask(&Read::Overview).await?;
+        }
+        Ok(began.elapsed())
+    }
+}
+
 /// One of them; answers how often it asked, and how long it waited for answers.
 async fn reads(
     known: Known,
+    overview: Overview,
     reader: u32,
     mut drains: watch::Receiver<bool>,
 ) -> anyhow::Result<(u32, Duration)> {
@@ -168,7 +210,7 @@ async fn reads(
             () = tokio::time::sleep_until(at) => {}
         }
         at += READ_EVERY;
-        waited += known.ask(&Read::Overview).await? + known.ask(&pages[next % pages.len()].1).await?;
+        waited += overview.ask(&known).await? + known.ask(&pages[next % pages.len()].1).await?;
         (next, asked) = (next + 1, asked + 2);
     }
 }

@@ -139,7 +139,7 @@ pub fn is_frozen(action: BulkAction, search: &JobSearch) -> bool {
 /// How far a bulk job is; at its beginning when it was never carried on.
 ///
 /// # Errors
-/// [`Error::Database`].
+/// [`Error::BulkState`] when what is stored cannot be read, [`Error::Database`].
 pub async fn state(conn: &mut Connection, job: JobId) -> Result<BulkState, Error> {
     let row = sqlx::query!(
         "select behind, next_at, changed, asked, key_taken, gone, is_over from job_bulks where job_id = $1",
@@ -147,15 +147,17 @@ pub async fn state(conn: &mut Connection, job: JobId) -> Result<BulkState, Error
     )
     .fetch_optional(conn)
     .await?;
-    Ok(row.map_or_else(BulkState::default, |row| BulkState {
-        behind: row.behind.and_then(|behind| serde_json::from_value(behind).ok()),
+    let Some(row) = row else { return Ok(BulkState::default()) };
+    let behind = row.behind.map(serde_json::from_value).transpose();
+    Ok(BulkState {
+        behind: behind.map_err(|source| Error::BulkState { job, source })?,
         next_at: row.next_at,
         changed: row.changed.unsigned_abs(),
         asked: row.asked.unsigned_abs(),
         key_taken: row.key_taken.unsigned_abs(),
         gone: row.gone.unsigned_abs(),
         is_over: row.is_over,
-    }))
+    })
 }
 
 /// Looks for the next jobs that match, outside any transaction: their rows are locked and looked at again when they are changed.
@@ -179,7 +181,8 @@ pub async fn next_chunk(
 /// commit.
 ///
 /// # Errors
-/// [`Error::Database`].
+/// [`Error::Database`]; one that [is contended](Error::is_contended) gave way to others, and the chunk is to be looked for and
+/// changed anew.
 pub async fn change(
     conn: &mut Connection,
     lease: LeaseKey,
@@ -210,6 +213,8 @@ pub async fn change(
 /// Keeps how far it is. What got on is not what kills workers: that it was taken back is forgotten.
 async fn save(conn: &mut Connection, lease: LeaseKey, state: &BulkState) -> Result<(), Error> {
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let behind = state.behind.map(serde_json::to_value).transpose();
+    let behind = behind.map_err(|source| Error::NotJson { kind: BULK_KIND, source })?;
     sqlx::query!(
         "insert into job_bulks (job_id, behind, next_at, changed, asked, key_taken, gone, is_over)
          values ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -217,7 +222,7 @@ async fn save(conn: &mut Connection, lease: LeaseKey, state: &BulkState) -> Resu
          set behind = excluded.behind, next_at = excluded.next_at, changed = excluded.changed, asked = excluded.asked,
              key_taken = excluded.key_taken, gone = excluded.gone, is_over = excluded.is_over, updated_at = now()",
         lease.job.uuid(),
-        serde_json::to_value(state.behind).ok().filter(|behind| !behind.is_null()),
+        behind,
         state.next_at,
         whole(state.changed),
         whole(state.asked),

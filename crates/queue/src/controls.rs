@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU16;
 
-use db::{Connection, Pool};
+use db::Connection;
 
 use crate::{Error, Queue};
 
@@ -67,14 +67,14 @@ pub async fn resume(conn: &mut Connection, scope: &Scope) -> Result<bool, Error>
 ///
 /// # Errors
 /// [`Error::Database`].
-pub async fn running(pool: &Pool, scope: &Scope) -> Result<i64, Error> {
+pub async fn running(db: impl sqlx::PgExecutor<'_>, scope: &Scope) -> Result<i64, Error> {
     let running = sqlx::query_scalar!(
         r#"select count(*) as "n!" from jobs
            where state = 'running' and queue = $1 and ($2::text is null or kind = $2)"#,
         scope.queue.as_str(),
         scope.kind,
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await?;
     Ok(running)
 }
@@ -83,7 +83,7 @@ pub async fn running(pool: &Pool, scope: &Scope) -> Result<i64, Error> {
 ///
 /// # Errors
 /// [`Error::Database`].
-pub async fn pauses(pool: &Pool) -> Result<Vec<Pause>, Error> {
+pub async fn pauses(db: impl sqlx::PgExecutor<'_>) -> Result<Vec<Pause>, Error> {
     let rows = sqlx::query!(
         r#"select p.queue, p.kind, p.paused_by, p.paused_at,
                (select count(*) from jobs j
@@ -91,7 +91,7 @@ pub async fn pauses(pool: &Pool) -> Result<Vec<Pause>, Error> {
            from job_pauses p
            order by p.queue, p.kind"#
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await?;
     let pauses = rows.into_iter().map(|row| Pause {
         queue: row.queue,

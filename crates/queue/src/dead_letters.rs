@@ -15,7 +15,7 @@ pub use signature::signature;
 pub(crate) use signature::words_of;
 
 /// Dead jobs looked at for the groups: the newest of those within the filter's range of time.
-const LOOKED_MAX: i64 = 30_000;
+const LOOKED_MAX: i64 = 10_000;
 /// Ids shown of a group.
 const SAMPLES_MAX: usize = 3;
 
@@ -70,7 +70,7 @@ pub struct DeadLetters {
     pub groups: Vec<DeadGroup>,
     /// How many dead jobs match: all there are, unless the next field says otherwise.
     pub counted: u64,
-    /// There may be more than were looked at: every count is of the newest 30,000 dead jobs of the range of time alone.
+    /// There may be more than were looked at: every count is of the newest 10,000 dead jobs of the range of time alone.
     pub is_capped: bool,
 }
 
@@ -91,6 +91,18 @@ pub struct DeadGroup {
     pub last_at: DateTime<Utc>,
     /// Some of them, the newest.
     pub samples: Vec<JobId>,
+}
+
+impl DeadGroup {
+    /// One more, which failed before those that are there.
+    fn add(&mut self, job: JobId, at: DateTime<Utc>) {
+        self.jobs += 1;
+        self.first_at = self.first_at.min(at);
+        self.last_at = self.last_at.max(at);
+        if self.samples.len() < SAMPLES_MAX {
+            self.samples.push(job);
+        }
+    }
 }
 
 /// One dead job.
@@ -143,19 +155,36 @@ pub async fn dead_letters(
     let (mut counted, mut looked) = (0, 0);
     for row in rows {
         looked += row.looked.unwrap_or_default();
-        let (Some(kind), Some(code), Some(message), Some(jobs), Some((first_at, last_at))) =
-            (row.kind, row.code, row.message, row.jobs, row.first_at.zip(row.last_at))
+        let (Some(kind), Some(code), Some(messages), Some(ids), Some(ended_at)) =
+            (row.kind, row.code, row.messages, row.ids, row.ended_at)
         else {
             continue;
         };
-        let message = signature(&message);
-        if filter.signature.as_ref().is_some_and(|wanted| *wanted != message) {
-            continue;
+        // Jobs of one cause often say the very same.
+        let mut alike: HashMap<&str, String> = HashMap::new();
+        for ((message, id), at) in messages.iter().zip(ids).zip(ended_at) {
+            let message = alike.entry(message).or_insert_with(|| signature(message));
+            if filter.signature.as_ref().is_some_and(|wanted| wanted != message) {
+                continue;
+            }
+            counted += 1;
+            let id = JobId::from_uuid(id);
+            match groups.entry((kind.clone(), code.clone(), message.clone())) {
+                Entry::Occupied(group) => group.into_mut().add(id, at),
+                Entry::Vacant(place) => {
+                    let (kind, code, message) = place.key().clone();
+                    place.insert(DeadGroup {
+                        kind,
+                        code,
+                        message,
+                        jobs: 1,
+                        first_at: at,
+                        last_at: at,
+                        samples: vec![id],
+                    });
+                }
+            }
         }
-        let jobs = jobs.unsigned_abs();
-        counted += jobs;
-        let samples = row.samples.unwrap_or_default().into_iter().map(JobId::from_uuid).collect();
-        merge(&mut groups, DeadGroup { kind, code, message, jobs, first_at, last_at, samples });
     }
     let mut groups: Vec<DeadGroup> = groups.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse((group.jobs, group.last_at)));
@@ -200,21 +229,4 @@ impl DeadJob {
             created_at: job.created_at,
         })
     }
-}
-
-/// Adds what the database counted under one message to the group of messages like it. Groups come newest first.
-fn merge(groups: &mut HashMap<(String, String, String), DeadGroup>, one: DeadGroup) {
-    let alike = (one.kind.clone(), one.code.clone(), one.message.clone());
-    let group = match groups.entry(alike) {
-        Entry::Occupied(group) => group.into_mut(),
-        Entry::Vacant(place) => {
-            place.insert(one);
-            return;
-        }
-    };
-    group.jobs += one.jobs;
-    group.first_at = group.first_at.min(one.first_at);
-    group.last_at = group.last_at.max(one.last_at);
-    group.samples.extend(one.samples);
-    group.samples.truncate(SAMPLES_MAX);
 }

@@ -1,5 +1,7 @@
 //! What can go wrong inside the engine itself (a job's own failure is a [`JobError`](crate::JobError)).
 
+use kernel::ids::JobId;
+
 /// An engine operation failed. Nothing was changed unless the variant says so.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,6 +36,15 @@ pub enum Error {
     /// Sealed arguments could not be opened.
     #[error("sealed arguments could not be opened")]
     Sealing(#[from] kernel::sealing::SealError),
+    /// How far a bulk change is cannot be read; to begin anew would do again what was done.
+    #[error("how far the bulk job {job} is cannot be read")]
+    BulkState {
+        /// The bulk job.
+        job: JobId,
+        /// What serde said.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A search that cannot be made.
     #[error(transparent)]
     Search(#[from] crate::SearchFault),
@@ -51,8 +62,19 @@ impl Error {
     /// Whether somebody else holds a lock for longer than could be waited.
     #[must_use]
     pub fn is_locked(&self) -> bool {
+        self.has_code("55P03")
+    }
+
+    /// Whether somebody else holds a lock for longer than could be waited, or waited for one of ours when the database
+    /// ended the deadlock. What the transaction did is undone, and may be done anew after a rest.
+    #[must_use]
+    pub fn is_contended(&self) -> bool {
+        self.is_locked() || self.has_code("40P01")
+    }
+
+    fn has_code(&self, wanted: &str) -> bool {
         let Self::Database(sqlx::Error::Database(refusal)) = self else { return false };
-        refusal.code().is_some_and(|code| code == "55P03")
+        refusal.code().is_some_and(|code| code == wanted)
     }
 
     /// Whether the database says that repeating the same statement may work: lost connections, a server that

@@ -84,7 +84,7 @@ pub use search::{
 };
 pub use settle::{Acknowledgement, SettledBatch, Settlement, claim, settle};
 pub use survey::{QueueSurvey, Survey, Surveyor};
-pub use tenants::{TenantShare, set_tenant, tenant_share};
+pub use tenants::{TenantShare, lock_tenant_share, set_tenant};
 pub use turn::{Claimed, LeaseKey, Turn, TurnAnswer, turn};
 pub use upkeep::{
     IndexBounds, OldTransaction, Reindexed, ServerState, TABLES, TableState, VacuumBounds, Vacuumed, Vacuums,

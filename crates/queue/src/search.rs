@@ -19,13 +19,14 @@ use kernel::ids::{BatchId, JobId, TenantId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use count::COUNT_LOOKED_MAX;
 pub use count::{COUNTED_EXACTLY_MAX, Count, count};
 pub use rule::SearchFault;
 
 use crate::{Error, Failure, JobStatus};
 
 /// Jobs looked at by one call, about: the last look may go a little beyond.
-pub const LOOKED_MAX: u64 = 20_000;
+pub const LOOKED_MAX: u64 = 10_000;
 /// Ids that one search may name.
 pub const IDS_MAX: usize = 100;
 /// Jobs on one page.
@@ -109,7 +110,8 @@ impl std::str::FromStr for JobState {
     }
 }
 
-/// Which jobs; empty fields exclude nothing. As JSON it is what a bulk job is given and the audit log keeps.
+/// Which jobs; empty fields exclude nothing. As JSON it is what a bulk job is given; what the audit log keeps of it names
+/// nobody.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobSearch {
@@ -199,10 +201,26 @@ pub struct SearchCursor(Behind);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Behind {
-    /// This id, among the jobs of those owners that come after the second.
-    Id(Uuid, Option<Uuid>),
+    /// This place in the order of ids.
+    Id(Place),
     /// This end.
     End(DateTime<Utc>, Uuid),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    id: Uuid,
+    /// Some owners come after others; without, all jobs before the id were seen, whoever owns them.
+    slices: Option<Slices>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Slices {
+    /// The owners that come now are those behind the first and up to the second, or all that are left.
+    owners_after: Option<Uuid>,
+    owners_until: Option<Uuid>,
+    /// The id at which each owner's jobs begin.
+    begin: Uuid,
 }
 
 /// A page of what was found.

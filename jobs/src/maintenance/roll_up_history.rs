@@ -28,7 +28,6 @@ impl Job for RollUpHistory {
 
 impl Handler for RollUpHistory {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
-        queue::history::summarize_new_pages(&cx.services().pool).await.map_err(|error| not_done(&error))?;
         let mut tx = cx.begin().await?;
         queue::history::sample_depths(&mut tx).await.map_err(|error| not_done(&error))?;
         tx.commit().await?;

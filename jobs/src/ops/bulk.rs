@@ -2,7 +2,8 @@
 //!
 //! How far it is is kept in the transaction of each chunk, so that it may die at any instant: it goes on behind the last chunk,
 //! repeats none and leaves none out. Between chunks it can be cancelled. A long one is set aside now and then, without
-//! using up attempts, and so lasts as long as its rate says.
+//! using up attempts, and so lasts as long as its rate says. A chunk that gave way to others is done anew after a rest, also
+//! without using up attempts.
 
 use std::time::Duration;
 
@@ -55,6 +56,12 @@ const HELD_WAIT_MAX: Duration = Duration::from_secs(3);
 const AHEAD: Duration = Duration::from_millis(500);
 /// A chunk holds what the rate gives in this time.
 const CHUNK_TIME: Duration = Duration::from_secs(1);
+/// A chunk that gave way is done anew after this: whoever waited for it is through by then.
+const GAVE_WAY_REST: Duration = Duration::from_millis(300);
+/// After so many in a row that gave way it is set aside,
+const GAVE_WAY_MAX: u32 = 10;
+/// for this long.
+const GAVE_WAY_WAIT: Duration = Duration::from_secs(5);
 
 impl Handler for Bulk {
     async fn run(self, cx: Context) -> Result<Outcome, JobError> {
@@ -66,35 +73,21 @@ impl Handler for Bulk {
             ));
         }
         let until = Instant::now() + ATTEMPT_MAX;
-        let pool = cx.services().pool.clone();
         let mut state = {
-            let mut conn = pool.acquire().await?;
-            queue::bulk::state(&mut conn, cx.job()).await?
+            let mut conn = cx.services().pool.acquire().await?;
+            queue::bulk::state(&mut conn, cx.job()).await.map_err(not_read)?
         };
+        let mut gave_way = 0;
         while !state.is_over {
-            let chunk = {
-                let mut conn = pool.acquire().await?;
-                queue::bulk::next_chunk(&mut conn, &self.filter, &state, self.chunk_max()).await?
+            let Some((wait, next)) = self.change_chunk(&cx, &state).await? else {
+                gave_way += 1;
+                if gave_way == GAVE_WAY_MAX || Instant::now() + GAVE_WAY_REST > until {
+                    return Ok(Outcome::Snooze(GAVE_WAY_WAIT));
+                }
+                tokio::time::sleep(GAVE_WAY_REST).await;
+                continue;
             };
-            let mut tx = cx.begin().await?;
-            let mut next = state.clone();
-            let (wait, done) = queue::bulk::change(
-                &mut tx,
-                cx.key(),
-                self.action,
-                &self.by,
-                self.rate_per_s,
-                &chunk,
-                &mut next,
-            )
-            .await?;
-            for job in &done.redriven {
-                webhooks::reopen(&mut tx, job.tenant, &job.kind, &job.args)
-                    .await
-                    .map_err(|error| not_reopened(&error))?;
-            }
-            tx.tell(&done);
-            tx.commit().await?;
+            gave_way = 0;
             state = next;
             cx.progress(state.met(), Some(self.matched.max(state.met())), None);
             let wait = wait.saturating_sub(AHEAD);
@@ -111,6 +104,35 @@ impl Handler for Bulk {
 }
 
 impl Bulk {
+    /// Changes the next chunk in a transaction of its own. Answers how long the one after it is to wait, and how far the
+    /// whole is then; nothing, with nothing changed, when the chunk gave way to others.
+    async fn change_chunk(
+        &self,
+        cx: &Context,
+        state: &BulkState,
+    ) -> Result<Option<(Duration, BulkState)>, JobError> {
+        let chunk = {
+            let mut conn = cx.services().pool.acquire().await?;
+            queue::bulk::next_chunk(&mut conn, &self.filter, state, self.chunk_max()).await?
+        };
+        let mut tx = cx.begin().await?;
+        let mut next = state.clone();
+        let (key, rate) = (cx.key(), self.rate_per_s);
+        let changed = queue::bulk::change(&mut tx, key, self.action, &self.by, rate, &chunk, &mut next).await;
+        let (wait, done) = match changed {
+            Err(error) if error.is_contended() => return Ok(None),
+            changed => changed?,
+        };
+        for job in &done.redriven {
+            webhooks::reopen(&mut tx, job.tenant, &job.kind, &job.args)
+                .await
+                .map_err(|error| not_reopened(&error))?;
+        }
+        tx.tell(&done);
+        tx.commit().await?;
+        Ok(Some((wait, next)))
+    }
+
     /// Jobs in a chunk: what the rate gives in a moment.
     fn chunk_max(&self) -> usize {
         let by_rate = self.rate_per_s.map(|rate| (rate * CHUNK_TIME.as_secs_f64()).ceil() as usize);
@@ -128,6 +150,14 @@ impl Bulk {
             "pacedUntil": state.next_at,
         })
     }
+}
+
+fn not_read(error: queue::Error) -> JobError {
+    if matches!(error, queue::Error::BulkState { .. }) {
+        let why = "how far it is cannot be read; ask anew for what is left";
+        return JobError::fatal("UNREADABLE_STATE", why).caused_by(&error);
+    }
+    error.into()
 }
 
 fn not_reopened(error: &(dyn std::error::Error + 'static)) -> JobError {

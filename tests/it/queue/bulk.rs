@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::kinds::{Act, seen};
 use super::*;
-use crate::support::{TestDb, TestWorker, WorkerOptions, door, eventually, found, until};
+use crate::support::{TestDb, TestWorker, WorkerOptions, door, eventually, found, so_many_wait, until};
 
 const KINDS: &[Entry] = &[entry::<Bulk>(), entry::<Scripted>()];
 const ONLY_BULK: &[Entry] = &[entry::<Bulk>()];
@@ -169,6 +169,49 @@ async fn a_bulk_job_is_cancelled_between_chunks_and_shows_how_far_it_is() {
     let state = queue::bulk::state(&mut conn, started.job).await.unwrap();
     assert_eq!(state.changed + left.count, 12, "what was moved is what it kept");
     assert!(left.count > 0);
+}
+
+#[tokio::test]
+async fn a_bulk_cancel_gives_way_to_who_waits_for_a_job_that_it_has_locked() {
+    let db = TestDb::new().await;
+    let mut jobs = [stored(db.pool(), plain()).await, stored(db.pool(), plain()).await];
+    jobs.sort_unstable();
+    let lock = async |tx: &mut db::Transaction, job: JobId| {
+        let locked = sqlx::query!("select from jobs where id = $1 for update", job.uuid());
+        locked.execute(&mut **tx).await.unwrap();
+    };
+    // Somebody ends the second, and then the first, which waits for it.
+    let mut tx = db::begin(db.pool()).await.unwrap();
+    lock(&mut tx, jobs[1]).await;
+    let filter = JobSearch { kinds: vec!["test.scripted".into()], ..JobSearch::default() };
+    let started = start(&db, BulkAction::Cancel, filter, None).await.unwrap();
+    let worker = maintenance_worker(&db);
+    // The chunk has the first and waits for the second.
+    so_many_wait(db.pool(), 1).await;
+    lock(&mut tx, jobs[0]).await;
+    tx.commit().await.unwrap();
+    let bulk = ended(&db, started.job).await;
+    assert_eq!((bulk.status, bulk.attempts, bulk.errors.len()), (JobStatus::Completed, 1, 0), "{bulk:?}");
+    assert_eq!(bulk.result.unwrap()["changed"], json!(2));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_bulk_job_that_cannot_read_how_far_it_is_fails_for_good_and_does_nothing_again() {
+    let db = TestDb::new().await;
+    let dead = failed(&db, 2).await;
+    let started = start(&db, BulkAction::Redrive, JobSearch::default(), None).await.unwrap();
+    let unreadable =
+        r#"insert into job_bulks (job_id, behind, changed) values ($1, '{"nobody": "knows"}', 1)"#;
+    sqlx::query(unreadable).bind(started.job.uuid()).execute(db.pool()).await.unwrap();
+    let worker = maintenance_worker(&db);
+    let bulk = ended(&db, started.job).await;
+    worker.stop().await;
+    assert_eq!((bulk.status, bulk.attempts), (JobStatus::Failed, 1), "{bulk:?}");
+    assert_eq!(bulk.failure.unwrap().code, "UNREADABLE_STATE");
+    for job in dead {
+        assert_eq!(record(db.pool(), job).await.status, JobStatus::Failed);
+    }
 }
 
 #[tokio::test]

@@ -274,6 +274,46 @@ async fn a_search_that_looked_at_enough_says_so_and_goes_on_behind() {
 }
 
 #[tokio::test]
+async fn whoever_changes_what_a_search_finds_meets_every_job_of_many_owners() {
+    let db = TestDb::new().await;
+    let mut conn = db.pool().acquire().await.unwrap();
+    stored(db.pool(), plain().delay(LONG)).await;
+    let search = of(&[JobState::Scheduled]);
+    for order in [Order::Newest, Order::Oldest] {
+        sqlx::query!(
+            "insert into jobs (tenant_id, id, lane, share_id, state, run_at, queue, kind, attempts_max, args)
+             select gen_random_uuid(), gen_random_uuid(), lane, share_id, state, run_at, queue, kind, attempts_max, args
+             from jobs, generate_series(1, 600)"
+        )
+        .execute(&mut conn)
+        .await
+        .unwrap();
+        // Others of the same owners: too many to be gathered at first, and few enough when some are gone.
+        sqlx::query!(
+            "insert into jobs (tenant_id, id, lane, share_id, state, run_at, queue, kind, attempts_max, args)
+             select tenant_id, gen_random_uuid(), lane, share_id, state, run_at, queue, kind, attempts_max, args
+             from jobs, generate_series(1, 3)"
+        )
+        .execute(&mut conn)
+        .await
+        .unwrap();
+        let mut after = None;
+        loop {
+            let page = queue::search(&mut conn, &search, order, after.as_ref(), 400).await.unwrap();
+            let ids: Vec<_> = page.jobs.iter().map(|job| job.id.uuid()).collect();
+            sqlx::query!("delete from jobs where id = any($1)", &ids).execute(&mut conn).await.unwrap();
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let left: i64 = sqlx::query_scalar("select count(*) from jobs").fetch_one(&mut conn).await.unwrap();
+        assert_eq!(left, 0, "{order:?}");
+        stored(db.pool(), plain().delay(LONG)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_range_of_ends_is_looked_through_whatever_its_length() {
     let db = TestDb::new().await;
     let lease = running_one(db.pool()).await;

@@ -11,7 +11,7 @@ use queue::{End, Enqueued, NewJob};
 
 use super::kinds::Urgent;
 use super::*;
-use crate::support::{TestClock, TestDb, eventually, so_many_wait, within};
+use crate::support::{TestClock, TestDb, so_many_wait, within};
 
 async fn enqueue(pool: &Pool, job: NewJob) -> Enqueued {
     let mut conn = pool.acquire().await.unwrap();

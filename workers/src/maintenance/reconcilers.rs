@@ -33,6 +33,8 @@ enum Work {
     MakePartitions,
     /// What is older than the retention goes.
     Prune,
+    /// New pages of history are found by the time of what ended there.
+    SummarizeHistory,
     /// Dead rows are removed.
     Vacuum,
     /// Indexes that stayed large are rebuilt.
@@ -90,6 +92,7 @@ impl Reconciler {
             // First, and often: it is one cheap look, and a missing week should not last.
             every(Work::MakePartitions, 60),
             every(Work::JudgeEstimates, 2),
+            every(Work::SummarizeHistory, 2),
             every(Work::Vacuum, 2),
             every(Work::Prune, 600),
             every(Work::Reindex, 60),
@@ -123,6 +126,7 @@ impl Reconciler {
             Work::WatchAudit => "watch audit",
             Work::MakePartitions => "make partitions",
             Work::Prune => "prune",
+            Work::SummarizeHistory => "summarize history",
             Work::Vacuum => "vacuum",
             Work::Reindex => "reindex",
             Work::WatchTransactions => "watch transactions",
@@ -140,7 +144,7 @@ impl Reconciler {
             Work::WatchTransactions | Work::WatchTables | Work::WatchAudit | Work::JudgeEstimates => 10,
             // Its statements have a shorter one each.
             Work::Survey => 30,
-            Work::MakePartitions | Work::Prune => 120,
+            Work::MakePartitions | Work::Prune | Work::SummarizeHistory => 120,
             // Their statements have bounds of their own, and are called off on the server.
             Work::Vacuum | Work::Reindex => 3_600,
         })
@@ -186,6 +190,7 @@ impl Reconciler {
                 }
             }
             Work::Prune => prune(parts).await?,
+            Work::SummarizeHistory => queue::history::summarize_new_pages(pool).await?,
             Work::Vacuum => {
                 let (states, bounds) = (queue::table_states(pool).await?, VacuumBounds::default());
                 for done in queue::vacuum(pool, &bounds, &mut memory.vacuums, &states).await? {

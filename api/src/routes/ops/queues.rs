@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::response::Response;
 use axum::{Json, RequestPartsExt};
+use db::Connection;
 use http::request::Parts;
 use jobs::queues;
 use queue::{Queue, Scope};
@@ -112,12 +113,13 @@ pub struct QueueState {
 }
 
 impl QueueState {
-    async fn read(state: &ApiState, scope: Scope) -> Result<Json<Data<Self>>, ApiError> {
-        let running = queue::running(state.pool(), &scope).await?;
-        let paused = queue::pauses(state.pool()).await?.into_iter().any(|pause| {
+    /// As it is in the transaction that changed it: nothing can fail between its commit and the answer.
+    async fn read(conn: &mut Connection, scope: Scope) -> Result<Self, ApiError> {
+        let running = queue::running(&mut *conn, &scope).await?;
+        let is_paused = queue::pauses(conn).await?.into_iter().any(|pause| {
             pause.queue == scope.queue.as_str() && (pause.kind.is_none() || pause.kind == scope.kind)
         });
-        Ok(Data::of(Self { queue: scope.queue.to_string(), kind: scope.kind, is_paused: paused, running }))
+        Ok(Self { queue: scope.queue.to_string(), kind: scope.kind, is_paused, running })
     }
 }
 
@@ -144,8 +146,9 @@ pub async fn pause(
     let scope = Scope { queue, kind };
     let mut tx = db::begin(state.pool()).await?;
     queues::pause(&mut tx, &door(&state, &me), &scope).await?;
+    let view = QueueState::read(&mut tx, scope).await?;
     tx.commit().await?;
-    QueueState::read(&state, scope).await
+    Ok(Data::of(view))
 }
 
 /// Resume a queue
@@ -169,9 +172,10 @@ pub async fn resume(
     let scope = Scope { queue, kind };
     let mut tx = db::begin(state.pool()).await?;
     queues::resume(&mut tx, &door(&state, &me), &scope).await?;
+    let view = QueueState::read(&mut tx, scope).await?;
     tx.commit().await?;
-    state.waker().wake(scope.queue);
-    QueueState::read(&state, scope).await
+    state.waker().wake(queue);
+    Ok(Data::of(view))
 }
 
 /// How many jobs of a queue each process runs at once.

@@ -1,4 +1,7 @@
 //! Calling many live jobs off.
+//!
+//! A chunk locks its jobs in the order of their ids; who ends one job locks that, then those that share its end or wait for it,
+//! wherever their ids stand. So the two can wait for each other, and the chunk is the one that gives way: it can be done anew.
 
 use db::Connection;
 use kernel::ids::{JobId, TenantId};
@@ -10,6 +13,10 @@ use crate::{
     end::{Ending, end_jobs},
 };
 
+/// How long a chunk waits for a lock: less than workers wait that end a job, and than it takes the database to look for a
+/// deadlock.
+const LOCK_WAIT_MS_MAX: u32 = 100;
+
 /// Calls off those of the jobs that are still live: at once where no worker has them, else their workers are told.
 pub(super) async fn cancel(
     conn: &mut Connection,
@@ -17,6 +24,9 @@ pub(super) async fn cancel(
     by: &str,
     state: &mut BulkState,
 ) -> Result<BulkDone, Error> {
+    sqlx::query!("select set_config('lock_timeout', $1, true)", LOCK_WAIT_MS_MAX.to_string())
+        .fetch_one(&mut *conn)
+        .await?;
     let tenants: Vec<Uuid> = jobs.iter().map(|job| job.tenant.uuid()).collect();
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.uuid()).collect();
     let live = sqlx::query!(

@@ -159,23 +159,45 @@ pub async fn history(conn: &mut Connection, filter: &HistoryFilter) -> Result<Hi
     Ok(History { points: points.into_values().collect() })
 }
 
+/// What ended in one bucket, as it is stored.
+struct Ends {
+    at: DateTime<Utc>,
+    completed: i64,
+    failed: i64,
+    cancelled: i64,
+    attempts: i64,
+    taken_back: i64,
+    begun: i64,
+    wait_ms: i64,
+    wait_ms_max: i64,
+    run_ms: i64,
+    run_ms_max: i64,
+    wait_buckets: Vec<i16>,
+    wait_counts: Vec<i64>,
+    run_buckets: Vec<i16>,
+    run_counts: Vec<i64>,
+}
+
 async fn add_ends(
     conn: &mut Connection,
     filter: &HistoryFilter,
     from: DateTime<Utc>,
     points: &mut BTreeMap<DateTime<Utc>, Point>,
 ) -> Result<(), Error> {
-    let rows = sqlx::query_file!(
-        "src/history/ends.sql",
-        filter.step.seconds(),
-        from,
-        filter.to,
-        filter.queue.map(Queue::as_str),
-        filter.kind,
-        filter.tenant.map(TenantId::uuid),
-    )
-    .fetch_all(conn)
-    .await?;
+    let (step, to) = (filter.step.seconds(), filter.to);
+    let (queue, kind) = (filter.queue.map(Queue::as_str), filter.kind.as_deref());
+    let rows = match filter.tenant.map(TenantId::uuid) {
+        None => {
+            sqlx::query_file_as!(Ends, "src/history/ends.sql", step, from, to, queue, kind)
+                .fetch_all(conn)
+                .await?
+        }
+        Some(tenant) => {
+            sqlx::query_file_as!(Ends, "src/history/ends_of_tenant.sql", step, from, to, queue, kind, tenant)
+                .fetch_all(conn)
+                .await?
+        }
+    };
     let whole = |number: i64| u64::try_from(number).unwrap_or_default();
     let millis = |number: i64| Duration::from_millis(whole(number));
     for row in rows {

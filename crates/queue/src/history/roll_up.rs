@@ -174,6 +174,21 @@ pub async fn drop_old(conn: &mut Connection) -> Result<u64, Error> {
         .execute(&mut *conn)
         .await?;
         dropped += rows.rows_affected();
+        let sums = sqlx::query!(
+            "with old as (
+                 select queue, kind, at from queue_history_sums
+                 where step_s = $1 and at < now() - $2::interval
+                 limit $3
+             )
+             delete from queue_history_sums s using old
+             where s.step_s = $1 and (s.queue, s.kind, s.at) = (old.queue, old.kind, old.at)",
+            seconds,
+            kept,
+            DROPPED_ROWS_MAX,
+        )
+        .execute(&mut *conn)
+        .await?;
+        dropped += sums.rows_affected();
         let samples = sqlx::query!(
             "with old as (
                  select at, queue, kind from queue_history_depths
@@ -202,8 +217,8 @@ pub async fn drop_old(conn: &mut Connection) -> Result<u64, Error> {
     Ok(dropped)
 }
 
-/// Has the index of pages look through those pages of history that are new, so that rolling up a minute reads that
-/// minute; without it every page since the table was cleaned last is read. Gives way to a cleaning under way: it does the
+/// Has the index of pages look through those pages of history that are new, so that rolling up a minute and asking for what
+/// ended within a time read that time; without it every page since the table was cleaned last is read. Gives way to a cleaning under way: it does the
 /// same.
 ///
 /// # Errors

@@ -218,8 +218,8 @@ async fn recent(conn: &mut Connection, queue: Queue, now: DateTime<Utc>) -> Resu
                (select count(*) from queue_history_buckets where step_s = 60 and at >= $2 and at < $3) as "minutes!",
                coalesce(sum(completed), 0)::bigint as "completed!", coalesce(sum(failed), 0)::bigint as "failed!",
                coalesce(sum(cancelled), 0)::bigint as "cancelled!"
-           from queue_history
-           where step_s = 60 and at >= $2 and at < $3 and queue = $1"#,
+           from queue_history_sums
+           where step_s = 60 and at >= $2 and at < $3 and queue = $1 and kind = ''"#,
         queue.as_str(),
         from,
         now,

@@ -19,8 +19,12 @@ pub(super) struct Look {
     pub(super) percent: f64,
     /// There are more than were looked at.
     pub(super) is_cut: bool,
+    /// Whether no live job is left beyond what was seen.
+    pub(super) live_is_done: bool,
     /// Up to which id everything was seen, along owners.
     pub(super) horizon: Option<Uuid>,
+    /// Where a signature is counted: the messages of jobs that match.
+    pub(super) messages: Vec<String>,
     /// The last end that was seen.
     pub(super) last_end: Option<(DateTime<Utc>, Uuid)>,
 }
@@ -31,6 +35,7 @@ pub(super) struct Row {
     pub(super) percent: Option<f32>,
     pub(super) is_cut: Option<bool>,
     pub(super) horizon: Option<Uuid>,
+    pub(super) messages: Option<Vec<String>>,
     pub(super) tenant_id: Option<Uuid>,
     pub(super) id: Option<Uuid>,
     pub(super) queue: Option<String>,
@@ -63,6 +68,7 @@ impl Look {
                     look.percent = row.percent.map_or(100.0, f64::from);
                     look.is_cut = row.is_cut.unwrap_or_default();
                     look.horizon = row.horizon;
+                    look.messages = row.messages.unwrap_or_default();
                     look.last_end = row.finished_at.zip(row.id);
                 }
                 None => look.jobs.extend(row.into_job()),

@@ -122,12 +122,16 @@ impl JobSearch {
         let from = self.created_from.and_then(|from| from.checked_sub_signed(BEHIND_MAX));
         let before = self.created_before.into_iter().chain(self.finished_before).min();
         let before = before.and_then(|before| before.checked_add_signed(AHEAD_MAX));
-        (from.map_or(Uuid::nil(), first_id), before.map_or(Uuid::max(), first_id))
+        let (mut above, before) = (from.map_or(Uuid::nil(), first_id), before.map_or(Uuid::max(), first_id));
+        if let Some(least) = self.ids.iter().map(|id| id.uuid()).min() {
+            above = above.max(Uuid::from_u128(least.as_u128().saturating_sub(1)));
+        }
+        (above, before)
     }
 }
 
 /// The least id that is made at an instant.
-fn first_id(at: DateTime<Utc>) -> Uuid {
+pub(super) fn first_id(at: DateTime<Utc>) -> Uuid {
     let millis = u64::try_from(at.timestamp_millis()).unwrap_or_default().min((1 << 48) - 1);
     Uuid::from_u128(u128::from(millis) << 80)
 }

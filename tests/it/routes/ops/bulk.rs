@@ -41,6 +41,25 @@ async fn what_a_preview_showed_is_what_is_redriven() {
 }
 
 #[tokio::test]
+async fn a_preview_is_submitted_as_it_is_also_with_an_argument() {
+    let stage = OpsStage::new().await;
+    for handle in ["amy.codes", "bob.cooks"] {
+        let id = stage.enrich(handle).await;
+        fail(&stage, id.parse().unwrap(), "no answer").await;
+    }
+    let preview = stage
+        .read(
+            "jobs/bulk?kind=profiles.enrich&finishedFrom=2020-01-01T00:00:00Z&argument=profile.platform%3Dtiktok",
+        )
+        .await;
+    let started = stage.post("jobs/bulk", json!({"action": "redrive", "filter": preview["filter"]})).await;
+    let data = started.expect(202)["data"].clone();
+    assert_eq!((&data["filter"], &data["matched"]), (&preview["filter"], &preview["matched"]));
+    let entry = stage.audited("jobs.bulk_redrive").await.remove(0);
+    assert!(!entry.to_string().contains("tiktok"), "{entry}");
+}
+
+#[tokio::test]
 async fn a_filter_that_is_misspelt_or_says_nothing_matches_nothing() {
     let stage = OpsStage::new().await;
     for (filter, rate) in [

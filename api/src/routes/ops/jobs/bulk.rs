@@ -29,7 +29,7 @@ use crate::routes::ops::owners::{Owners, name};
 use crate::state::ApiState;
 
 /// Everything a frozen filter may say.
-const FILTER_FIELDS: [&str; 15] = [
+const FILTER_FIELDS: [&str; 16] = [
     "states",
     "statuses",
     "kinds",
@@ -45,6 +45,7 @@ const FILTER_FIELDS: [&str; 15] = [
     "finishedFrom",
     "finishedBefore",
     "ids",
+    "arg",
 ];
 
 /// What a bulk change would touch.
@@ -169,7 +170,7 @@ pub struct BulkChangeSchema {
     #[schema(example = "redrive", pattern = "^(redrive|cancel)$")]
     action: String,
     /// The filter of a preview: `states`, `statuses`, `kinds`, `queues`, `tenant`, `key`, `requestId`, `batch`, `code`,
-    /// `signature`, `createdFrom`, `createdBefore`, `finishedFrom`, `finishedBefore`, `ids`. At least one.
+    /// `signature`, `createdFrom`, `createdBefore`, `finishedFrom`, `finishedBefore`, `ids`, `arg`. At least one.
     #[schema(value_type = Object, example = json!({"kinds": ["profiles.fetch"], "code": "VENDOR_UNAVAILABLE"}))]
     filter: Value,
     /// Jobs a second at the most; all at once without it.

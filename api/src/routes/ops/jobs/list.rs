@@ -29,7 +29,7 @@ pub struct OpsJobs {
 /// Find jobs
 ///
 /// The newest first; `sort=createdAt` gives the oldest. Where only failed and cancelled jobs are asked for, by when they
-/// ended. A question looks at some 20,000 jobs at the most: one that needs more answers `partial`, also with an empty
+/// ended. A question looks at some 10,000 jobs at the most: one that needs more answers `partial`, also with an empty
 /// page, and goes on with `nextCursor`.
 #[utoipa::path(
     get, path = "/api/v1/ops/jobs", tag = "Jobs for operators", operation_id = "findJobs",

@@ -75,7 +75,7 @@ pub(crate) struct SearchArgs {
 /// Arguments of `jobs list`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-One call looks at some 20,000 jobs at the most; when that was not enough to fill the page it says so (\"partial\"), and
+One call looks at some 10,000 jobs at the most; when that was not enough to fill the page it says so (\"partial\"), and
 --after goes on where it stopped.
 
 Examples:

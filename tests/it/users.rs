@@ -48,6 +48,8 @@ async fn the_first_admin_is_made_on_the_command_line_and_signs_in() {
     assert_eq!((sign_in(&api, password).await, sign_in(&api, "chosen at a desk").await), (401, 200));
     let (short, code) = run(&db, &["set-password", "anna@example.com", "--password-stdin"], "short");
     assert_eq!((&short["error"]["code"], code), (&json!("VALIDATION_ERROR"), Some(2)));
+    let (made_up, _) = run(&db, &["set-password", "anna@example.com"], "");
+    assert_eq!(sign_in(&api, made_up["password"].as_str().unwrap()).await, 200);
 }
 
 #[tokio::test]

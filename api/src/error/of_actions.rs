@@ -26,6 +26,9 @@ impl From<queue::Error> for ApiError {
             queue::Error::Search(fault @ (queue::SearchFault::ArgAlone | queue::SearchFault::ArgPath)) => {
                 Self::invalid("argument", "INVALID", fault.to_string())
             }
+            queue::Error::Search(fault @ queue::SearchFault::NothingToChange) => {
+                Self::invalid("state", "INVALID", fault.to_string())
+            }
             queue::Error::Search(fault) => Self::invalid("ids", "INVALID", fault.to_string()),
             other => Self::internal(other),
         }

@@ -2,7 +2,7 @@
 //!
 //! One task of a process asks the database once a second, while anybody listens, and tells all who do: so a hundred who
 //! watch cost what one costs. `overview` comes when it has changed, `change` for every action of the audit log, without its
-//! details. A listener that cannot keep up misses what is between, and is told the latest overview next. A session that has
+//! details; those about people are told to admins alone, who may read of them elsewhere. A listener that cannot keep up misses what is between, and is told the latest overview next. A session that has
 //! ended hears no more within [`SESSION_LOOKED_AT_EVERY`].
 
 use std::collections::BTreeSet;
@@ -15,6 +15,7 @@ use audit::{Cursor, Filter, Order};
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::Stream;
+use identity::{Role, Session};
 use kernel::ids::SessionId;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
@@ -45,6 +46,8 @@ const CHANGES_SINCE: Duration = Duration::from_secs(10);
 struct Told {
     name: &'static str,
     data: Arc<str>,
+    /// Who may hear it.
+    least: Role,
 }
 
 /// Who listens. Part of the state.
@@ -73,6 +76,7 @@ struct Listener {
     receiver: Receiver<Told>,
     state: ApiState,
     session: SessionId,
+    role: Role,
     looked_at: Instant,
     first: Option<Arc<str>>,
 }
@@ -85,7 +89,7 @@ impl Drop for Listener {
 
 impl Listeners {
     /// Begins to listen, and to look where nobody did.
-    fn join(&self, state: &ApiState, session: SessionId) -> Result<Listener, ApiError> {
+    fn join(&self, state: &ApiState, me: &Session) -> Result<Listener, ApiError> {
         if self.0.listening.fetch_add(1, Ordering::Relaxed) >= LISTENERS_MAX {
             self.0.listening.fetch_sub(1, Ordering::Relaxed);
             return Err(ApiError::Overloaded);
@@ -94,7 +98,8 @@ impl Listeners {
             all: self.clone(),
             receiver: self.0.sender.subscribe(),
             state: state.clone(),
-            session,
+            session: me.id,
+            role: me.role,
             looked_at: Instant::now(),
             first: self.latest(),
         };
@@ -146,7 +151,7 @@ impl Listeners {
         if self.is_news(&overview) {
             let data: Arc<str> = overview.to_string().into();
             *self.0.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&data));
-            let _ = self.0.sender.send(Told { name: "overview", data });
+            let _ = self.0.sender.send(Told { name: "overview", data, least: Role::Viewer });
         }
         let filter = Filter { from: Some(*since), ..Filter::default() };
         let changes = audit::list(&mut conn, &filter, Order::Oldest, None, CHANGES_MAX).await?;
@@ -159,7 +164,8 @@ impl Listeners {
                     "actorKind": entry.actor_kind,
                     "requestId": entry.request_id,
                 });
-                let _ = self.0.sender.send(Told { name: "change", data: change.to_string().into() });
+                let least = if is_about_people(&entry.action) { Role::Admin } else { Role::Viewer };
+                let _ = self.0.sender.send(Told { name: "change", data: change.to_string().into(), least });
             }
         }
         *since = (*since).max(now - CHANGES_SINCE);
@@ -185,34 +191,50 @@ impl Listeners {
     }
 }
 
+/// Whether an action says who may sign in, or does.
+fn is_about_people(action: &str) -> bool {
+    action.starts_with("users.") || action.starts_with("sessions.")
+}
+
 impl Listener {
     /// The next event; none: the session has ended, or the process is to stop.
     async fn next(&mut self) -> Option<Told> {
         if let Some(data) = self.first.take() {
-            return Some(Told { name: "overview", data });
+            return Some(Told { name: "overview", data, least: Role::Viewer });
         }
         loop {
             if self.looked_at.elapsed() >= SESSION_LOOKED_AT_EVERY {
                 self.looked_at = Instant::now();
-                let mut conn = self.state.pool().acquire().await.ok()?;
-                if !identity::session_works(&mut conn, self.session).await.ok()? {
-                    return None;
+                match self.session_works().await {
+                    Ok(true) => {}
+                    Ok(false) => return None,
+                    // Nothing is told to whom nobody vouches for; they may come again.
+                    Err(error) => {
+                        tracing::warn!(%error, "the session of a listener could not be looked at");
+                        return None;
+                    }
                 }
             }
             let stop = self.state.stop().clone();
             tokio::select! {
                 () = stop.cancelled() => return None,
-                () = tokio::time::sleep(SESSION_LOOKED_AT_EVERY) => {}
+                () = tokio::time::sleep_until(self.looked_at + SESSION_LOOKED_AT_EVERY) => {}
                 told = self.receiver.recv() => match told {
-                    Ok(told) => return Some(told),
+                    Ok(told) if told.least <= self.role => return Some(told),
+                    Ok(_) => {}
                     Err(RecvError::Lagged(_)) => self.first = self.all.latest(),
                     Err(RecvError::Closed) => return None,
                 },
             }
             if let Some(data) = self.first.take() {
-                return Some(Told { name: "overview", data });
+                return Some(Told { name: "overview", data, least: Role::Viewer });
             }
         }
+    }
+
+    async fn session_works(&self) -> Result<bool, ApiError> {
+        let mut conn = self.state.pool().acquire().await?;
+        Ok(identity::session_works(&mut conn, self.session).await?)
     }
 }
 
@@ -238,6 +260,6 @@ pub async fn listen(
     State(state): State<ApiState>,
     Viewer(me): Viewer,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let listener = state.listeners().join(&state, me.id)?;
+    let listener = state.listeners().join(&state, &me)?;
     Ok(Sse::new(stream(listener)).keep_alive(KeepAlive::default()))
 }

@@ -48,7 +48,7 @@ pub struct ScheduleView {
     kind: String,
     /// Their arguments.
     args: Value,
-    /// What becomes of missed ticks: `skip`, `once` or `all:N`.
+    /// What becomes of missed ticks: `skip`, `once` or `backfill:N`.
     missed: String,
     /// How much later each tick may run, by chance.
     jitter_ms: u32,
@@ -236,7 +236,7 @@ pub struct ScheduleChangeSchema {
     /// Other arguments.
     #[schema(required = false, nullable = false, value_type = Object)]
     args: Value,
-    /// What becomes of missed ticks: `skip`, `once` or `all:N`.
+    /// What becomes of missed ticks: `skip`, `once` or `backfill:N`.
     #[schema(required = false, nullable = false, example = "once")]
     missed: String,
     /// How much later each tick may run, by chance.

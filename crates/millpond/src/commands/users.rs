@@ -28,7 +28,7 @@ pub(crate) enum UsersCommand {
     List,
     /// Give somebody another role
     SetRole(RoleArgs),
-    /// Give somebody another password, which signs them out everywhere
+    /// Give somebody another password, which signs them out everywhere; shown if it was made up here
     SetPassword(PasswordArgs),
     /// Let somebody in no more; signs them out everywhere
     Disable(UserArg),
@@ -79,6 +79,11 @@ pub(crate) struct RoleArgs {
 
 /// Arguments of `users set-password`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  millpond users set-password anna@example.com
+                                    makes up a password and shows it, this once
+  millpond users set-password anna@example.com --password-stdin < password.txt")]
 pub(crate) struct PasswordArgs {
     #[command(flatten)]
     user: UserArg,
@@ -122,17 +127,16 @@ async fn act(
         UsersCommand::SetRole(RoleArgs { user, role }) => {
             let change = PersonChange { role: Some(role), ..PersonChange::default() };
             let said = move |person: &Person| format!("{} is {role} now", person.email.as_str());
-            changed(database, asker, output, &user, change, said).await
+            changed(database, asker, output, &user, change, None, said).await
         }
         UsersCommand::SetPassword(PasswordArgs { user, password }) => {
             let (password, made_up) = password.read()?;
             let hash = Passwords::new(1).hash(password).await?;
             let change = PersonChange { password: Some(hash), ..PersonChange::default() };
-            let said = move |person: &Person| {
-                let shown = made_up.as_deref().map(|made_up| format!(": {made_up}")).unwrap_or_default();
-                format!("{} has another password{shown}", person.email.as_str())
-            };
-            changed(database, asker, output, &user, change, said).await
+            let shown = made_up.as_deref().map(|made_up| format!(": {made_up}")).unwrap_or_default();
+            let said =
+                move |person: &Person| format!("{} has another password{shown}", person.email.as_str());
+            changed(database, asker, output, &user, change, made_up, said).await
         }
         UsersCommand::Disable(user) => switch(database, asker, output, &user, false).await,
         UsersCommand::Enable(user) => switch(database, asker, output, &user, true).await,
@@ -200,15 +204,18 @@ async fn switch(
 ) -> Result<(), CliError> {
     let change = PersonChange { enabled: Some(enabled), ..PersonChange::default() };
     let now = if enabled { "may sign in" } else { "may no longer sign in, and is signed out everywhere" };
-    changed(database, asker, output, user, change, |person| format!("{} {now}", person.email.as_str())).await
+    let said = |person: &Person| format!("{} {now}", person.email.as_str());
+    changed(database, asker, output, user, change, None, said).await
 }
 
+/// Changes a person, and shows them with the password that was made up for them, if one was.
 async fn changed(
     database: &Database,
     asker: &Asker,
     output: Output,
     user: &UserArg,
     change: PersonChange,
+    made_up: Option<String>,
     said: impl FnOnce(&Person) -> String,
 ) -> Result<(), CliError> {
     let mut tx = db::begin(&database.pool).await?;
@@ -217,6 +224,10 @@ async fn changed(
     tx.commit().await?;
     let mut json = as_json(&changed.person);
     json["sessionsEnded"] = changed.sessions_ended.into();
+    if let Some(made_up) = made_up {
+        // Kept nowhere in clear: who does not read it here has to make up another.
+        json["password"] = made_up.into();
+    }
     output.show(&json, || said(&changed.person))
 }
 

@@ -15,6 +15,22 @@ async fn until_told(stream: &mut reqwest::Response, heard: &mut String, needle: 
 }
 
 #[tokio::test]
+async fn who_may_sign_in_is_told_to_admins_alone() {
+    let stage = OpsStage::new().await;
+    let listen = |person: &TestPerson| person.sign(stage.api.request(Method::GET, "/api/v1/ops/events"));
+    let mut of_admin = listen(&stage.admin).send().await.unwrap();
+    let mut of_viewer = listen(&stage.viewer).send().await.unwrap();
+    let (mut admin, mut viewer) = (String::new(), String::new());
+    until_told(&mut of_viewer, &mut viewer, "event: overview").await;
+    let new = json!({"email": "dora@example.com", "role": "viewer", "password": "a password of hers"});
+    stage.post("users", new).await.expect(201);
+    stage.post("queues/webhooks/pause", json!({})).await.expect(200);
+    until_told(&mut of_admin, &mut admin, "users.create").await;
+    until_told(&mut of_viewer, &mut viewer, "queues.pause").await;
+    assert!(!viewer.contains("users."), "{viewer}");
+}
+
+#[tokio::test]
 async fn who_listens_hears_of_changes_until_the_session_ends() {
     let stage = OpsStage::new().await;
     let listen = || stage.viewer.sign(stage.api.request(Method::GET, "/api/v1/ops/events"));

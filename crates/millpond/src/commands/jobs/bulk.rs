@@ -9,7 +9,7 @@ use db::Pool;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jobs::ops::{BulkPreview, BulkRequest, BulkStarted, preview_bulk, start_bulk};
 use kernel::ids::TenantId;
-use queue::bulk::BulkAction;
+use queue::bulk::{BulkAction, BulkState};
 use queue::{JobRecord, JobSearch, JobStatus, Waker};
 use serde_json::{Value, json};
 
@@ -124,7 +124,14 @@ pub(in crate::commands) async fn start(
             .show(&json, || format!("{} does it; `millpond jobs show {0}` says how far it is", started.job));
     }
     let ended = follow(pool, &started).await?;
-    output.show(&as_outcome(&started, Some(&ended)), || outcome(&ended))?;
+    // One that was cancelled or failed has no result, but has changed what it had come to.
+    let done = queue::bulk::state(&mut pool.acquire().await?, started.job).await?;
+    let mut json = as_outcome(&started, Some(&ended));
+    if json["result"].is_null() {
+        let BulkState { changed, asked, key_taken, gone, .. } = done;
+        json["result"] = json!({ "changed": changed, "asked": asked, "keyTaken": key_taken, "gone": gone });
+    }
+    output.show(&json, || outcome(&done))?;
     match ended.status {
         JobStatus::Completed => Ok(()),
         status => Err(CliError::Conflict(format!(
@@ -180,16 +187,15 @@ fn as_outcome(started: &BulkStarted, ended: Option<&JobRecord>) -> Value {
     })
 }
 
-fn outcome(job: &JobRecord) -> String {
-    let count = |name: &str| job.result.as_ref().and_then(|result| result[name].as_u64()).unwrap_or_default();
-    let mut text = format!("{} jobs were changed", count("changed"));
-    for (name, words) in [
-        ("asked", "were told to stop"),
-        ("keyTaken", "stay, since other jobs do the same work already"),
-        ("gone", "had changed by themselves meanwhile"),
+fn outcome(done: &BulkState) -> String {
+    let mut text = format!("{} jobs were changed", done.changed);
+    for (count, words) in [
+        (done.asked, "were told to stop"),
+        (done.key_taken, "stay, since other jobs do the same work already"),
+        (done.gone, "had changed by themselves meanwhile"),
     ] {
-        if count(name) > 0 {
-            text.push_str(&format!("; {} {words}", count(name)));
+        if count > 0 {
+            text.push_str(&format!("; {count} {words}"));
         }
     }
     text

@@ -79,6 +79,9 @@ pub(crate) fn head() -> OpenApi {
 /// Adds to every operation what the middleware and the credentials can answer.
 pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     for item in api.paths.paths.values_mut() {
+        for operation in changes(item) {
+            add_body_errors(operation);
+        }
         for operation in operations(item) {
             let (partners, people) = (needs(operation, "partnerId"), needs(operation, "session"));
             add_error(operation, "500", "INTERNAL_ERROR: a fault of the server");
@@ -92,9 +95,6 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
                     "403",
                     "FORBIDDEN: the role does not suffice, or another site asks; why, in `details`",
                 );
-                if operation.request_body.is_some() {
-                    add_body_errors(operation);
-                }
             }
             if partners {
                 add_error(operation, "401", "UNAUTHORIZED: credentials are missing or wrong");
@@ -114,10 +114,13 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     api
 }
 
+/// Also an operation that takes no body reads what is sent, to refuse one that says something.
 fn add_body_errors(operation: &mut Operation) {
     add_error(operation, "408", "REQUEST_TIMEOUT: the body did not arrive in time");
     add_error(operation, "413", "PAYLOAD_TOO_LARGE: the body is too long");
-    add_error(operation, "415", "UNSUPPORTED_MEDIA_TYPE: the body is not JSON");
+    if operation.request_body.is_some() {
+        add_error(operation, "415", "UNSUPPORTED_MEDIA_TYPE: the body is not JSON");
+    }
 }
 
 /// Whether an operation takes this kind of credentials.
@@ -143,6 +146,11 @@ pub(crate) fn partner_subset(api: &OpenApi) -> OpenApi {
     }
     drop_unused_schemas(&mut subset);
     subset
+}
+
+/// The operations that change something, all of which read a body.
+fn changes(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

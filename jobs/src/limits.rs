@@ -24,7 +24,7 @@ use rand::RngExt;
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
-pub use actions::{LimitActionError, reset, set, shape_as_json};
+pub use actions::{LimitActionError, MAX_MAX, WINDOW_MS_MAX, reset, set, shape_as_json};
 use line::Line;
 pub use usage::Usage;
 

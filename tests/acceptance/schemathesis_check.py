@@ -34,7 +34,8 @@ ANSWER_S_MAX = 30
 PASSWORD = "correct horse battery"
 # Schemathesis finds the ids of what is there, and would use them.
 NOT_ASKED = ["stopWorker"]
-# A job that ended is not called off, and a bulk change begins with the token of its preview.
+# The job that is known has ended, and is not called off. What the filter of a bulk change may hold the document says in
+# words alone: most that are made up are refused.
 NEVER_DONE = {"callJobOff", "startBulk"}
 METHODS = ("get", "put", "post", "patch", "delete")
 

@@ -199,7 +199,10 @@ impl From<jobs::schedules::ActionError> for ApiError {
             }
             ActionError::Schedule(ScheduleError::Database(error)) => error.into(),
             ActionError::NotAJob(jobs::NotAJob::Queue(error)) | ActionError::Queue(error) => error.into(),
-            ActionError::NotAJob(error) => Self::invalid("args", "INVALID", error.to_string()),
+            ActionError::NotAJob(error) => {
+                let field = if matches!(error, jobs::NotAJob::Args { .. }) { "args" } else { "kind" };
+                Self::invalid(field, "INVALID", error.to_string())
+            }
             ActionError::Audit(error) => error.into(),
             ActionError::NotFound(_) => Self::NotFound("schedule"),
         }

@@ -12,9 +12,9 @@ use crate::{Deed, Door};
 /// Longest name of a limit.
 const NAME_CHARS_MAX: usize = 64;
 /// Longest window of a rate.
-const WINDOW_MS_MAX: u128 = 31 * 24 * 60 * 60 * 1_000;
+pub const WINDOW_MS_MAX: i64 = 31 * 24 * 60 * 60 * 1_000;
 /// Most permits, or minor units of money: what programs that read JSON can hold exactly.
-const MAX_MAX: i64 = 1 << 53;
+pub const MAX_MAX: i64 = 1 << 53;
 
 /// What went wrong; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +116,8 @@ fn check(limit: &Limit) -> Result<(), LimitActionError> {
         return invalid("max", format!("a whole number from 0 to {MAX_MAX}"));
     }
     match limit.shape {
-        Shape::Rate { window, .. } if !(1..=WINDOW_MS_MAX).contains(&window.as_millis()) => {
-            invalid("window", "1 millisecond to 31 days".to_owned())
+        Shape::Rate { window, .. } if !(1..=WINDOW_MS_MAX as u128).contains(&window.as_millis()) => {
+            invalid("windowMs", "1 millisecond to 31 days".to_owned())
         }
         _ => Ok(()),
     }
@@ -139,8 +139,8 @@ mod tests {
         assert_eq!(fault("meter.calls", Shape::Rate { max: 0, window }), None);
         assert_eq!(fault("Meter calls", Shape::Rate { max: 1, window }), Some("name"));
         assert_eq!(fault("a", Shape::Concurrency { max: -1 }), Some("max"));
-        assert_eq!(fault("a", Shape::Rate { max: 1, window: Duration::ZERO }), Some("window"));
-        assert_eq!(fault("a", Shape::Rate { max: 1, window: 32 * 1_440 * window }), Some("window"));
+        assert_eq!(fault("a", Shape::Rate { max: 1, window: Duration::ZERO }), Some("windowMs"));
+        assert_eq!(fault("a", Shape::Rate { max: 1, window: 32 * 1_440 * window }), Some("windowMs"));
         assert_eq!(fault("a", Shape::Budget { max_minor: i64::MAX, period: Period::Day }), Some("max"));
     }
 }

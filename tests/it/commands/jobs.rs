@@ -1,6 +1,6 @@
 //! `millpond jobs list|count|bulk …`
 
-use ::jobs::profiles::{NewEnrich, request_enrich};
+use ::jobs::profiles::{Fetch, NewEnrich, request_enrich};
 use kernel::ids::JobId;
 use kernel::profile_url::ProfileUrl;
 use serde_json::json;
@@ -58,6 +58,19 @@ async fn jobs_are_found_counted_and_paged() {
     );
     assert_eq!(refusal(&db, &["jobs", "list", "--after", "nonsense"]).2, Some(2));
     assert_eq!(refusal(&db, &["jobs", "list", "--state", "odd"]).2, Some(2));
+}
+
+#[tokio::test]
+async fn the_systems_jobs_are_asked_for_and_shown_by_one_name() {
+    let db = TestDb::new().await;
+    let profile = ProfileUrl::parse("https://www.tiktok.com/@creator").unwrap();
+    let job = queue::NewJob::of(&Fetch { profile, asked_by: None }).unwrap();
+    let mut conn = db.pool().acquire().await.unwrap();
+    let id = queue::enqueue(&mut conn, job).await.unwrap().id();
+    let found = json(&db, &["jobs", "list", "--partner", "system"]);
+    assert_eq!((ids(&found), &found["items"][0]["owner"]), (vec![id.to_string()], &json!("system")));
+    assert_eq!(json(&db, &["dead", "list", "--partner", "system"])["groups"], json!([]));
+    assert_eq!(refusal(&db, &["dead", "list", "--partner", "nobody"]).0["error"]["code"], "NOT_FOUND");
 }
 
 #[tokio::test]

@@ -2,13 +2,13 @@
 //!
 //! One task of a process asks the database once a second, while anybody listens, and tells all who do: so a hundred who
 //! watch cost what one costs. `overview` comes when it has changed, `change` for every action of the audit log, without its
-//! details; those about people are told to admins alone, who may read of them elsewhere. A listener that cannot keep up misses what is between, and is told the latest overview next. A session that has
-//! ended hears no more within [`SESSION_LOOKED_AT_EVERY`].
+//! details; those about people are told to admins alone, who may read of them elsewhere. A listener that cannot keep up
+//! misses what is between, and is told the latest overview next. A session that has ended hears no more, and one whose
+//! person has another role hears what belongs to it, within [`SESSION_LOOKED_AT_EVERY`].
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use audit::{Cursor, Filter, Order};
@@ -16,7 +16,7 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::Stream;
 use identity::{Role, Session};
-use kernel::ids::SessionId;
+use kernel::ids::{SessionId, UserId};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver, Sender};
@@ -34,6 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SESSION_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 /// Those who listen to one process at once.
 const LISTENERS_MAX: usize = 200;
+/// Of those, with one session: so that nobody takes the places of all others.
+const LISTENERS_OF_SESSION_MAX: usize = 5;
 /// Events that a slow listener may be behind.
 const BEHIND_MAX: usize = 256;
 /// Changes told in one look.
@@ -57,7 +59,8 @@ pub struct Listeners(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     sender: Sender<Told>,
-    listening: AtomicUsize,
+    /// The session of each who listens.
+    listening: Mutex<Vec<SessionId>>,
     latest: Mutex<Option<Arc<str>>>,
     is_looking: Mutex<bool>,
 }
@@ -66,7 +69,7 @@ impl Default for Listeners {
     fn default() -> Self {
         let (sender, _) = broadcast::channel(BEHIND_MAX);
         let (latest, is_looking) = (Mutex::new(None), Mutex::new(false));
-        Self(Arc::new(Inner { sender, listening: AtomicUsize::new(0), latest, is_looking }))
+        Self(Arc::new(Inner { sender, listening: Mutex::default(), latest, is_looking }))
     }
 }
 
@@ -76,6 +79,7 @@ struct Listener {
     receiver: Receiver<Told>,
     state: ApiState,
     session: SessionId,
+    person: UserId,
     role: Role,
     looked_at: Instant,
     first: Option<Arc<str>>,
@@ -83,22 +87,23 @@ struct Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.all.0.listening.fetch_sub(1, Ordering::Relaxed);
+        let mut listening = self.all.listening();
+        if let Some(place) = listening.iter().position(|session| *session == self.session) {
+            listening.swap_remove(place);
+        }
     }
 }
 
 impl Listeners {
     /// Begins to listen, and to look where nobody did.
     fn join(&self, state: &ApiState, me: &Session) -> Result<Listener, ApiError> {
-        if self.0.listening.fetch_add(1, Ordering::Relaxed) >= LISTENERS_MAX {
-            self.0.listening.fetch_sub(1, Ordering::Relaxed);
-            return Err(ApiError::Overloaded);
-        }
+        self.take_place(me.id)?;
         let listener = Listener {
             all: self.clone(),
             receiver: self.0.sender.subscribe(),
             state: state.clone(),
             session: me.id,
+            person: me.person,
             role: me.role,
             looked_at: Instant::now(),
             first: self.latest(),
@@ -109,6 +114,21 @@ impl Listeners {
             tokio::spawn(self.clone().look(state.clone()));
         }
         Ok(listener)
+    }
+
+    /// Counts one more who listens, where there is room; who leaves is no longer counted.
+    fn take_place(&self, session: SessionId) -> Result<(), ApiError> {
+        let mut listening = self.listening();
+        let of_session = listening.iter().filter(|listens| **listens == session).count();
+        if listening.len() >= LISTENERS_MAX || of_session >= LISTENERS_OF_SESSION_MAX {
+            return Err(ApiError::Overloaded);
+        }
+        listening.push(session);
+        Ok(())
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Vec<SessionId>> {
+        self.0.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn latest(&self) -> Option<Arc<str>> {
@@ -205,7 +225,7 @@ impl Listener {
         loop {
             if self.looked_at.elapsed() >= SESSION_LOOKED_AT_EVERY {
                 self.looked_at = Instant::now();
-                match self.session_works().await {
+                match self.look_at_session().await {
                     Ok(true) => {}
                     Ok(false) => return None,
                     // Nothing is told to whom nobody vouches for; they may come again.
@@ -232,9 +252,16 @@ impl Listener {
         }
     }
 
-    async fn session_works(&self) -> Result<bool, ApiError> {
+    /// Whether the session still works. A change of role ends no session: what its person may hear is looked at too.
+    async fn look_at_session(&mut self) -> Result<bool, ApiError> {
         let mut conn = self.state.pool().acquire().await?;
-        Ok(identity::session_works(&mut conn, self.session).await?)
+        if !identity::session_works(&mut conn, self.session).await? {
+            return Ok(false);
+        }
+        let found = identity::find(&mut conn, self.state.keyring(), self.person).await?;
+        let Some(found) = found else { return Ok(false) };
+        self.role = found.person.role;
+        Ok(true)
     }
 }
 
@@ -248,8 +275,8 @@ fn stream(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> {
 /// Live events
 ///
 /// Server-sent events: `overview` with the body of `GET /api/v1/ops/overview` whenever it has changed, looked at once a
-/// second; `change` with `at`, `action`, `target`, `actorKind` and `requestId` for everything that anybody changes. Lines of
-/// comment keep the connection open.
+/// second; `change` with `at`, `action`, `target`, `actorKind` and `requestId` for everything that anybody changes, of people
+/// and their sessions for admins alone. Lines of comment keep the connection open. At most 5 streams for each session.
 #[utoipa::path(
     get, path = "/api/v1/ops/events", tag = "Overview", operation_id = "listenToEvents",
     security(("session" = []), ("bearer" = [])), extensions(("x-required-role" = json!("viewer"))),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use jobs::limits::{self, shape_as_json};
+use jobs::limits::{self, MAX_MAX, WINDOW_MS_MAX, shape_as_json};
 use queue::limits::{Level, Limit, Period, Shape, levels};
 use serde::Serialize;
 use serde_json::Value;
@@ -152,10 +152,10 @@ pub struct LimitChangeSchema {
     #[schema(example = "rate", pattern = "^(rate|concurrency|budget)$")]
     shape: String,
     /// So many calls, slots or minor units at the most; 0 stops all.
-    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64, example = 600)]
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_992_i64, example = 600)]
     max: i64,
     /// Of a rate, required: its window.
-    #[schema(required = false, nullable = false, minimum = 1, maximum = 86_400_000, example = 60_000)]
+    #[schema(required = false, nullable = false, minimum = 1, maximum = 2_678_400_000_i64, example = 60_000)]
     window_ms: i64,
     /// Of a budget, required: `day` or `month`.
     #[schema(required = false, nullable = false, pattern = "^(day|month)$")]
@@ -172,8 +172,8 @@ struct LimitChange {
 impl FromFields for LimitChange {
     fn read(fields: &mut Fields) -> Option<Self> {
         let shape = fields.required("shape", shape);
-        let max = fields.required("max", |value| whole(value, 0, 1_000_000_000_000));
-        let window_ms = fields.optional("windowMs", |value| whole(value, 1, 86_400_000));
+        let max = fields.required("max", |value| whole(value, 0, MAX_MAX));
+        let window_ms = fields.optional("windowMs", |value| whole(value, 1, WINDOW_MS_MAX));
         let period = fields.optional("period", period);
         Some(Self { shape: shape?, max: max?, window_ms, period })
     }
@@ -276,4 +276,18 @@ pub async fn reset(
     let limit = limits::reset(&mut tx, &door(&state, &me), &name).await?;
     tx.commit().await?;
     Ok(Data::of(ResetView { limit: limit.map(|limit| ShapeView::of(&limit.shape)) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema;
+
+    use super::*;
+
+    #[test]
+    fn the_document_names_the_bounds_that_hold() {
+        let schema = serde_json::to_value(LimitChangeSchema::schema()).unwrap();
+        assert_eq!(schema["properties"]["max"]["maximum"], MAX_MAX);
+        assert_eq!(schema["properties"]["windowMs"]["maximum"], WINDOW_MS_MAX);
+    }
 }

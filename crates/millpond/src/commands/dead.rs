@@ -7,13 +7,13 @@ use clap::{Args, Subcommand};
 use config::Settings;
 use db::Pool;
 use jobs::ops::BulkRequest;
-use kernel::ids::{JobId, TenantId};
+use kernel::ids::JobId;
 use queue::bulk::BulkAction;
 use queue::{DeadFilter, DeadGroup, DeadJob, DeadLetters, JobSearch, Queue};
 use serde_json::{Value, json};
 
 use super::jobs::{Names, bulk::start, instant};
-use super::partners;
+use super::tenants;
 use super::watching::{View, WatchArgs};
 use crate::cli::Globals;
 use crate::error::CliError;
@@ -49,7 +49,7 @@ pub(crate) struct FilterArgs {
     /// enrich, webhooks or maintenance
     #[arg(long)]
     queue: Option<Queue>,
-    /// A partner's code or id
+    /// A partner's code or id, or `system`
     #[arg(long)]
     partner: Option<String>,
     /// Failed at or after this time, such as 2026-11-21T09:00:00Z
@@ -144,10 +144,7 @@ impl FromStr for Rate {
 impl FilterArgs {
     async fn filter(&self, pool: &Pool) -> Result<DeadFilter, CliError> {
         let tenant = match &self.partner {
-            Some(partner) => {
-                let mut conn = pool.acquire().await?;
-                Some(TenantId::from(partners::find(&mut conn, partner).await?.id))
-            }
+            Some(partner) => Some(tenants::found(&mut pool.acquire().await?, partner).await?),
             None => None,
         };
         Ok(DeadFilter {

@@ -152,7 +152,7 @@ impl Names {
         let partners = partners::all(pool).await?;
         let mut names: Vec<_> =
             partners.into_iter().map(|partner| (TenantId::from(partner.id), partner.code)).collect();
-        names.push((TenantId::SYSTEM, "(system)".to_owned()));
+        names.push((TenantId::SYSTEM, "system".to_owned()));
         Ok(Self(names))
     }
 

@@ -147,7 +147,7 @@ async fn set(
 }
 
 /// A tenant as people name it.
-pub(super) async fn found(conn: &mut Connection, text: &str) -> Result<TenantId, CliError> {
+pub(in crate::commands) async fn found(conn: &mut Connection, text: &str) -> Result<TenantId, CliError> {
     match text {
         "system" => Ok(TenantId::SYSTEM),
         partner => Ok(TenantId::from(partners::find(conn, partner).await?.id)),

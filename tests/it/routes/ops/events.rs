@@ -31,6 +31,24 @@ async fn who_may_sign_in_is_told_to_admins_alone() {
 }
 
 #[tokio::test]
+async fn one_session_does_not_take_the_places_of_others() {
+    let stage = OpsStage::new().await;
+    let listen = |person: &TestPerson| person.sign(stage.api.request(Method::GET, "/api/v1/ops/events"));
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        let stream = listen(&stage.viewer).send().await.unwrap();
+        assert_eq!(stream.status().as_u16(), 200);
+        streams.push(stream);
+    }
+    Answer::to(listen(&stage.viewer)).await.refusal(503, "OVERLOADED");
+    assert_eq!(listen(&stage.operator).send().await.unwrap().status().as_u16(), 200);
+    // Who leaves makes room.
+    streams.pop();
+    let comes_in = async || listen(&stage.viewer).send().await.unwrap().status().as_u16() == 200;
+    crate::support::eventually("there is room again", comes_in).await;
+}
+
+#[tokio::test]
 async fn who_listens_hears_of_changes_until_the_session_ends() {
     let stage = OpsStage::new().await;
     let listen = || stage.viewer.sign(stage.api.request(Method::GET, "/api/v1/ops/events"));

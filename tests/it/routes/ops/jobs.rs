@@ -18,10 +18,12 @@ async fn jobs_are_found_by_what_is_known_of_them() {
     assert!(found("state=failed").await.is_empty());
     let request = stage.read(&format!("jobs/{first}")).await["requestId"].as_str().unwrap().to_owned();
     assert_eq!(found(&format!("requestId={request}&kind=profiles.enrich")).await, [first.as_str()]);
-    let argument =
-        "kind=profiles.enrich&createdFrom=2020-01-01T00:00:00Z&argument=profile.username=amy.codes";
+    // Profiles stand in arguments as addresses.
+    let argument = "kind=profiles.enrich&createdFrom=2020-01-01T00:00:00Z\
+                    &argument=profile=https://www.tiktok.com/@amy.codes";
     let by_argument = Answer::to(stage.ask(Method::GET, &format!("jobs?{argument}"))).await.expect(200);
     assert!(by_argument["partial"].is_boolean());
+    assert_eq!(found(argument).await, [first.as_str()]);
     let alone = Answer::to(stage.ask(Method::GET, "jobs?argument=url=x")).await;
     assert_eq!(alone.faults()[0].0, "argument");
     let count = stage.read("jobs/count?kind=profiles.enrich").await;

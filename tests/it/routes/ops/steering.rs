@@ -83,7 +83,6 @@ async fn a_worker_is_quieted_and_stopped() {
     assert_eq!(ask("quiet").await.expect(200)["data"]["asked"], "quiet");
     assert_eq!(ask("resume").await.expect(200)["data"]["asked"], Value::Null);
     assert_eq!(ask("stop").await.expect(200)["data"]["asked"], "stop");
-    ask("resume").await.refusal(409, "CONFLICT");
     let gone = async || stage.read("workers").await.as_array().unwrap().is_empty();
     crate::support::eventually("the worker has ended", gone).await;
     stage
@@ -91,6 +90,18 @@ async fn a_worker_is_quieted_and_stopped() {
         .await
         .refusal(404, "NOT_FOUND");
     drop(worker);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_to_stop_is_not_resumed() {
+    let stage = OpsStage::new().await;
+    // Registered, and nobody works there: one that does would be gone as soon as it hears of it.
+    let info = crate::support::process_info(&[]);
+    let id = queue::register(stage.db.pool(), &info).await.unwrap();
+    let ask = async |what: &str| stage.post(&format!("workers/{id}/{what}"), json!({})).await;
+    assert_eq!(ask("stop").await.expect(200)["data"]["asked"], "stop");
+    ask("resume").await.refusal(409, "CONFLICT");
+    assert_eq!(stage.read("workers").await[0]["asked"], "stop");
 }
 
 #[tokio::test]

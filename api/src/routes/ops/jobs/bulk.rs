@@ -145,7 +145,7 @@ impl FromFields for Wish {
     get, path = "/api/v1/ops/jobs/bulk", tag = "Jobs for operators", operation_id = "previewBulk",
     security(("session" = []), ("bearer" = [])), extensions(("x-required-role" = json!("operator"))),
     params(JobFilterParams, ("action" = Option<String>, Query,
-        description = "`redrive` (failed and cancelled jobs live again; unless given) or `cancel` (live jobs are called off)",
+        description = "`redrive` (failed jobs live again, and cancelled ones where states are given; unless given) or `cancel` (live jobs are called off)",
         example = "redrive")),
     responses(
         (status = 200, description = "what it would touch", body = Data<BulkPreviewView>),

@@ -61,7 +61,7 @@ pub struct JobFilterParams {
     finished_before: Option<DateTime<Utc>>,
     /// An argument: `path=value`, the path with dots; only together with a kind and a range of time. Arguments that are
     /// kept from sight match nothing.
-    #[param(required = false, nullable = false, example = "url=https://www.tiktok.com/@amy.codes")]
+    #[param(required = false, nullable = false, example = "profile=https://www.tiktok.com/@amy.codes")]
     argument: Option<String>,
 }
 

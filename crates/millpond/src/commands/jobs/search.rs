@@ -116,7 +116,7 @@ pub(crate) struct CountArgs {
 }
 
 fn argument(text: &str) -> Result<ArgIs, String> {
-    let (path, value) = text.split_once('=').ok_or("expected PATH=VALUE, such as profile.url=x")?;
+    let (path, value) = text.split_once('=').ok_or("expected PATH=VALUE, such as profile=https://…")?;
     let path: Vec<String> = path.split('.').map(ToOwned::to_owned).collect();
     match path.iter().any(String::is_empty) {
         true => Err("a part of the path is empty".to_owned()),

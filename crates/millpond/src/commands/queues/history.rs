@@ -5,14 +5,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use db::Pool;
-use kernel::ids::TenantId;
 use queue::Queue;
 use queue::history::{DepthPoint, Durations, History, HistoryFilter, Point, Step};
 use serde_json::{Value, json};
 
 use crate::commands::duration::Span;
 use crate::commands::jobs::instant;
-use crate::commands::partners;
+use crate::commands::tenants;
 use crate::error::CliError;
 use crate::output::Output;
 
@@ -61,7 +60,7 @@ enum StepArg {
 pub(super) async fn run(pool: &Pool, output: Output, arguments: &HistoryArgs) -> Result<(), CliError> {
     let mut conn = pool.acquire().await?;
     let tenant = match &arguments.partner {
-        Some(partner) => Some(TenantId::from(partners::find(&mut conn, partner).await?.id)),
+        Some(partner) => Some(tenants::found(&mut conn, partner).await?),
         None => None,
     };
     let now = schedules::database_now(&mut conn).await?;

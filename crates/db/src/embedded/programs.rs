@@ -226,14 +226,19 @@ pub(crate) fn newest_first(parent: impl AsRef<Path>, prefix: &str, leaf: &str) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     fn fake(folder: &Path, version: &str) {
         std::fs::create_dir_all(folder).unwrap();
         for name in ["initdb", "postgres"] {
-            let program = folder.join(name);
-            std::fs::write(&program, format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n")).unwrap();
-            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            // By a process of its own: what a test beside this one starts would inherit the file while it is written, and
+            // what is being written cannot be run.
+            let write =
+                r#"printf '#!/bin/sh\necho "postgres (PostgreSQL) %s"\n' "$1" > "$0" && chmod 755 "$0""#;
+            let mut shell = std::process::Command::new("sh");
+            assert!(
+                shell.args(["-c", write]).arg(folder.join(name)).arg(version).status().unwrap().success()
+            );
         }
     }
 

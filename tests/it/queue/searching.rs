@@ -337,5 +337,8 @@ async fn a_range_of_ends_is_looked_through_whatever_its_length() {
     assert_eq!(found(db.pool(), &within(30, 10)).await, [old.job]);
     assert_eq!(found(db.pool(), &within(30, 0)).await, [old.job, lease.job]);
     assert_eq!(found(db.pool(), &within(10, 5)).await, []);
+    let contradictory = JobSearch { states: vec![JobState::Ready], ..within(30, 0) };
+    assert_eq!(found(db.pool(), &contradictory).await, []);
+    assert_eq!(counted(db.pool(), &contradictory).await.count, 0);
     assert_eq!(counted(db.pool(), &within(30, 0)).await.count, 2);
 }

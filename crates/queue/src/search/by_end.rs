@@ -96,7 +96,10 @@ impl<'a> Walk<'a> {
     }
 
     async fn go(self, conn: &mut Connection) -> Result<Self, Error> {
-        if self.search.wants_dead_alone() {
+        if self.search.ends().is_empty() {
+            // Live jobs that have ended: there are none.
+            Ok(self)
+        } else if self.search.wants_dead_alone() {
             self.along_dead(conn).await
         } else {
             self.along_windows(conn).await

@@ -7,7 +7,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use chrono::NaiveDate;
 use db::embedded::template::TestCluster;
+use kernel::clock::now;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,6 +35,8 @@ pub(super) struct Database {
 struct Place {
     cluster: TestCluster,
     pooler: Option<Pooler>,
+    /// The day, in UTC, on which the template was made.
+    day: NaiveDate,
 }
 
 enum Order {
@@ -70,7 +74,7 @@ fn keeper() -> &'static mpsc::UnboundedSender<Order> {
 }
 
 async fn keep(mut orders: mpsc::UnboundedReceiver<Order>) {
-    let place = start().await;
+    let mut place = start().await;
     let mut stock = Vec::new();
     let mut used = Vec::new();
     loop {
@@ -92,6 +96,9 @@ async fn keep(mut orders: mpsc::UnboundedReceiver<Order>) {
         };
         match order {
             Some(Order::Create(asked)) => {
+                if renew(&mut place).await {
+                    stock.clear();
+                }
                 let database = match stock.pop() {
                     Some(database) => database,
                     None => create(&place).await,
@@ -108,13 +115,28 @@ async fn keep(mut orders: mpsc::UnboundedReceiver<Order>) {
     }
 }
 
+/// Makes the template anew when the day has turned, for its schema has the weeks that came next when it was made.
+async fn renew(place: &mut Result<Place, String>) -> bool {
+    let Ok(Place { cluster, day, .. }) = place else { return false };
+    let today = now().date_naive();
+    if *day == today {
+        return false;
+    }
+    match cluster.renew_template().await {
+        Ok(()) => *day = today,
+        Err(error) => *place = Err(described(&error)),
+    }
+    true
+}
+
 async fn start() -> Result<Place, String> {
+    let day = now().date_naive();
     let cluster = TestCluster::start(BINARY).await.map_err(|error| described(&error))?;
     let pooler = match pooled() {
         true => Some(Pooler::in_front_of_all(&cluster.server().connect_options()).await),
         false => None,
     };
-    Ok(Place { cluster, pooler })
+    Ok(Place { cluster, pooler, day })
 }
 
 async fn drop_one(place: &Result<Place, String>, used: &mut Vec<String>) {
@@ -126,7 +148,7 @@ async fn drop_one(place: &Result<Place, String>, used: &mut Vec<String>) {
 
 async fn create(place: &Result<Place, String>) -> Result<Database, String> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let Place { cluster, pooler } = place.as_ref().map_err(Clone::clone)?;
+    let Place { cluster, pooler, .. } = place.as_ref().map_err(Clone::clone)?;
     let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let server = cluster.create_database_from_template(&name).await.map_err(|error| described(&error))?;
     if let Some(pooler) = pooler {

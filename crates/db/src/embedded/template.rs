@@ -14,12 +14,12 @@ use super::error::EmbeddedError;
 use super::server::{Server, ServerOptions};
 use crate::{ConnectOptions as PoolOptions, DbError, connect, migrate};
 
-const TEMPLATE: &str = "millpond_template";
-
 /// A server for tests with a migrated template database.
 #[derive(Debug)]
 pub struct TestCluster {
     server: Server,
+    /// How many templates were made so far.
+    templates: u32,
 }
 
 impl TestCluster {
@@ -38,9 +38,29 @@ impl TestCluster {
         let server = Server::start_or_attach(options).await?;
         // From here on the watchdog removes it.
         let _ = folder.keep();
-        let cluster = Self { server };
-        cluster.make_template().await?;
+        let mut cluster = Self { server, templates: 0 };
+        cluster.renew_template().await?;
         Ok(cluster)
+    }
+
+    /// Migrates a new template, which the next databases are cloned from. A schema knows the week in which it was
+    /// made (partitions), so that a run that goes on past midnight wants another.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`] when the migrations fail; then the former template stays in use.
+    pub async fn renew_template(&mut self) -> Result<(), EmbeddedError> {
+        let template = template(self.templates + 1);
+        self.execute(format!("create database {template}")).await?;
+        let boxed = |error: DbError| EmbeddedError::Database(Box::new(error));
+        let mut options = PoolOptions::new(self.database(&template));
+        options.connections_max = 1;
+        let pool = connect(&options).await.map_err(boxed)?;
+        migrate(&pool).await.map_err(boxed)?;
+        pool.close().await;
+        // Nothing may connect, because a template with a session cannot be cloned.
+        self.execute(format!("alter database {template} is_template true allow_connections false")).await?;
+        self.templates += 1;
+        Ok(())
     }
 
     /// The server, for tests about the server itself.
@@ -58,8 +78,8 @@ impl TestCluster {
     /// # Errors
     /// [`EmbeddedError::DatabaseName`] for a name that would need quoting, [`EmbeddedError::Query`] when it exists.
     pub async fn create_database_from_template(&self, name: &str) -> Result<PgConnectOptions, EmbeddedError> {
-        let name = plain(name)?;
-        self.execute(format!("create database {name} template {TEMPLATE}")).await?;
+        let (name, template) = (plain(name)?, template(self.templates));
+        self.execute(format!("create database {name} template {template}")).await?;
         Ok(self.database(name))
     }
 
@@ -80,18 +100,6 @@ impl TestCluster {
         self.server.stop().await
     }
 
-    async fn make_template(&self) -> Result<(), EmbeddedError> {
-        self.execute(format!("create database {TEMPLATE}")).await?;
-        let boxed = |error: DbError| EmbeddedError::Database(Box::new(error));
-        let mut options = PoolOptions::new(self.database(TEMPLATE));
-        options.connections_max = 1;
-        let pool = connect(&options).await.map_err(boxed)?;
-        migrate(&pool).await.map_err(boxed)?;
-        pool.close().await;
-        // Nothing may connect, because a template with a session cannot be cloned.
-        self.execute(format!("alter database {TEMPLATE} is_template true allow_connections false")).await
-    }
-
     /// Each statement on a connection of its own, so that any test's runtime can ask.
     async fn execute(&self, statement: String) -> Result<(), EmbeddedError> {
         let mut connection: PgConnection = self.database("postgres").connect().await?;
@@ -100,6 +108,10 @@ impl TestCluster {
         connection.close().await?;
         Ok(())
     }
+}
+
+fn template(number: u32) -> String {
+    format!("millpond_template_{number}")
 }
 
 fn plain(name: &str) -> Result<&str, EmbeddedError> {

@@ -103,7 +103,8 @@ async fn a_worker_process_picks_jobs_up_within_the_poll_interval_and_leaves_noth
         eventually("the worker to be idle", async || completed(&db, "profiles.enrich").await == number + 1)
             .await;
         let job = asked(&db, &partner, [format!("single.{number}")].into_iter()).await;
-        pickups.push(pickup(&db, job[0]).await.to_std().unwrap());
+        // A claim's time is from its beginning: one that the machine holds up before it looks finds younger jobs.
+        pickups.push(pickup(&db, job[0]).await.to_std().unwrap_or_default());
     }
     assert!(pickups.iter().all(|pickup| *pickup <= POLL + SLACK), "{pickups:?}");
     assert!(pickups.iter().any(|pickup| *pickup >= POLL / 10), "something woke the worker: {pickups:?}");

@@ -79,7 +79,7 @@ impl TestCluster {
     /// [`EmbeddedError::DatabaseName`] for a name that would need quoting, [`EmbeddedError::Query`] when it exists.
     pub async fn create_database_from_template(&self, name: &str) -> Result<PgConnectOptions, EmbeddedError> {
         let (name, template) = (plain(name)?, template(self.templates));
-        self.execute(format!("create database {name} template {template}")).await?;
+        self.execute(format!("create database {name} template {template} strategy file_copy")).await?;
         Ok(self.database(name))
     }
 

@@ -208,7 +208,7 @@ pub struct ErrorBody {
 
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
-struct ErrorDetail {
+pub struct ErrorDetail {
     /// For programs; stable.
     #[schema(example = "VALIDATION_ERROR")]
     code: &'static str,
@@ -218,6 +218,13 @@ struct ErrorDetail {
     /// One entry for each fault, all faults of a body at once (at most 100).
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Vec<Fault>>,
+}
+
+impl ErrorDetail {
+    /// An error whose body says more than this.
+    pub(crate) fn new(code: &'static str, message: String) -> Self {
+        Self { code, message, details: None }
+    }
 }
 
 impl IntoResponse for ApiError {

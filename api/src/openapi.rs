@@ -36,6 +36,8 @@ come from this site. Lists take `limit`, `cursor`, `sort` and `format=csv`, whos
 #[openapi(
     info(title = "Millpond API", license(name = "Apache-2.0", identifier = "Apache-2.0")),
     tags(
+        (name = "Account", description = "A partner's quota and subscription"),
+        (name = "Pool", description = "Find creators and request them"),
         (name = "Profiles", description = "Creators' profiles, crawled on request"),
         (name = "Jobs", description = "Work in progress and its results"),
         (name = "Overview", description = "Everything at a glance"),

@@ -16,7 +16,7 @@ use crate::middleware::{
     request_metrics::measure_request, security_headers::secure, shed::shed_load, time_limit::limit_time,
 };
 use crate::openapi;
-use crate::routes::{docs, health, jobs, ops, profiles, session};
+use crate::routes::{docs, health, jobs, ops, partners, profiles, session};
 use crate::state::ApiState;
 
 /// Smaller answers fit one packet anyway.
@@ -29,7 +29,13 @@ fn waiting_routes() -> OpenApiRouter<ApiState> {
 
 /// The rest of what partners may do.
 fn quick_routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new().routes(routes!(jobs::list::list)).routes(routes!(jobs::cancel::cancel))
+    OpenApiRouter::new()
+        .routes(routes!(jobs::list::list))
+        .routes(routes!(jobs::cancel::cancel))
+        .routes(routes!(partners::quota::show))
+        .routes(routes!(partners::subscription::show))
+        .routes(routes!(partners::search::search))
+        .routes(routes!(partners::request::request))
 }
 
 /// Signing in and out, and one's own account.
@@ -168,6 +174,7 @@ mod tests {
             lease: std::time::Duration::from_millis(settings.queue.lease_ms),
             http: settings.http.clone(),
             api: settings.api.clone(),
+            partners: settings.partners.clone(),
             single_sign_on: None,
             keyring: Arc::new(kernel::sealing::Keyring::generate()),
             allow_loopback: false,
@@ -266,8 +273,16 @@ mod tests {
     async fn the_partner_subset_holds_what_partners_need_and_no_more() {
         let subset = json(answered(api(), Request::get("/api-docs/partner-api.json")).await).await;
         let paths: Vec<_> = subset["paths"].as_object().unwrap().keys().collect();
-        let expected =
-            ["/api/v1/jobs", "/api/v1/jobs/{id}", "/api/v1/jobs/{id}/cancel", "/api/v1/profiles/enrich"];
+        let expected = [
+            "/api/v1/jobs",
+            "/api/v1/jobs/{id}",
+            "/api/v1/jobs/{id}/cancel",
+            "/api/v1/partners/pool/request",
+            "/api/v1/partners/pool/search",
+            "/api/v1/partners/quota",
+            "/api/v1/partners/subscription",
+            "/api/v1/profiles/enrich",
+        ];
         assert_eq!(paths, expected);
         assert!(subset["components"]["schemas"]["ErrorBody"].is_object());
         assert!(subset["components"]["schemas"]["Health"].is_null());

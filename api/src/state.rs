@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRef;
+use chrono_tz::Tz;
 use db::Pool;
 use identity::Passwords;
 use kernel::sealing::Keyring;
 use partners::Authenticated;
+use pool::search::SearchIndex;
 use queue::{Estimator, Waker, Watcher};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +19,7 @@ use crate::extract::body::BodyLimits;
 use crate::extract::credential_cache::CredentialCache;
 use crate::extract::failed_attempts::FailedAttempts;
 use crate::extract::prefer::WAIT_S_MAX;
-use crate::extract::rate_limit::UsedUp;
+use crate::extract::rate_limit::RateLeases;
 use crate::routes::ops::events::Listeners;
 use crate::routes::ops::overview::Glance;
 use crate::single_sign_on::SingleSignOn;
@@ -43,6 +45,8 @@ pub struct ApiParts {
     pub http: config::HttpSettings,
     /// Limits of credentials.
     pub api: config::ApiSettings,
+    /// Months of quota.
+    pub partners: config::PartnerSettings,
     /// Single sign-on, if there is any.
     pub single_sign_on: Option<SingleSignOn>,
     /// Whether callbacks may lead to this very machine (the sandbox).
@@ -61,11 +65,12 @@ struct Inner {
     parts: ApiParts,
     credentials: CredentialCache<Authenticated>,
     failed_attempts: FailedAttempts,
-    used_up: UsedUp,
+    rates: RateLeases,
     places: Arc<Semaphore>,
     passwords: Passwords,
     listeners: Listeners,
     glance: Glance,
+    search: SearchIndex,
 }
 
 impl ApiState {
@@ -76,11 +81,12 @@ impl ApiState {
         Self(Arc::new(Inner {
             credentials: CredentialCache::new(Duration::from_millis(parts.api.key_cache_ms)),
             failed_attempts: FailedAttempts::default(),
-            used_up: UsedUp::default(),
+            rates: RateLeases::default(),
             places: Arc::new(Semaphore::new(in_flight_max)),
             passwords: Passwords::new(PASSWORDS_AT_ONCE_MAX),
             listeners: Listeners::default(),
             glance: Glance::default(),
+            search: SearchIndex::default(),
             parts,
         }))
     }
@@ -93,6 +99,16 @@ impl ApiState {
     /// Seals, opens and makes digests.
     pub fn keyring(&self) -> &Keyring {
         &self.0.parts.keyring
+    }
+
+    /// In which time zone months of quota begin.
+    pub(crate) fn quota_zone(&self) -> Tz {
+        self.0.parts.partners.quota_time_zone
+    }
+
+    /// The searchable pool.
+    pub(crate) fn search_index(&self) -> &SearchIndex {
+        &self.0.search
     }
 
     /// The latest overview.
@@ -175,8 +191,8 @@ impl ApiState {
         &self.0.failed_attempts
     }
 
-    pub(crate) fn used_up(&self) -> &UsedUp {
-        &self.0.used_up
+    pub(crate) fn rates(&self) -> &RateLeases {
+        &self.0.rates
     }
 
     pub(crate) fn places(&self) -> Arc<Semaphore> {

@@ -14,6 +14,7 @@ pub mod maintenance;
 pub mod ops;
 pub mod partners;
 pub mod people;
+pub mod pool;
 pub mod profiles;
 pub mod queues;
 mod registry;

@@ -9,8 +9,8 @@ use kernel::ids::{ApiKeyId, JobId, PartnerId, TenantId};
 use kernel::sealing::Keyring;
 use partners::authentication::{load_credentials, touch_last_call, verify};
 use partners::directory::{activate, create, deactivate, find_by_code_or_id, list, webhook_secret};
-use partners::idempotency::{claim, prune, store};
-use partners::rate_window::draw;
+use partners::idempotency::{Effect, claim, prune, store};
+use partners::rate_window::lease;
 use partners::rotation::{KEYS_LIVE_MAX, OVERLAP_MAX, list_keys, revoke_key, rotate_key};
 use partners::{
     Access, ApiKey, AuthFailure, Authenticated, Claim, Created, IdempotencyKey, NewPartner, PartnerError,
@@ -279,28 +279,26 @@ async fn minute_of(pool: &Pool) -> chrono::DateTime<chrono::Utc> {
 }
 
 #[tokio::test]
-async fn of_many_draws_at_once_exactly_the_limit_passes_in_a_minute() {
+async fn of_many_leases_at_once_exactly_the_limit_is_granted_in_a_minute() {
     const LIMIT: u32 = 25;
     let db = TestDb::new().await;
     // Rounds that straddle two minutes prove nothing; three in a row cannot.
     for _ in 0..3 {
         let tenant = TenantId::from(PartnerId::new());
         let before = minute_of(db.pool()).await;
-        let draws = (0..4 * LIMIT).map(|_| async {
+        let taken = async |wanted| {
             let mut conn = db.pool().acquire().await.unwrap();
-            draw(&mut conn, tenant, LIMIT).await.unwrap()
-        });
-        let decisions = join_all(draws).await;
+            lease(&mut conn, tenant, LIMIT, wanted).await.unwrap()
+        };
+        let leases = (0..4 * LIMIT).map(|number| taken(1 + number % 3));
+        let leases = join_all(leases).await;
         if minute_of(db.pool()).await != before {
             continue;
         }
-        let mut remaining: Vec<u32> =
-            decisions.iter().filter(|decision| decision.allowed).map(|decision| decision.remaining).collect();
-        remaining.sort_unstable();
-        assert_eq!(remaining, (0..LIMIT).collect::<Vec<u32>>(), "each place in the minute is given once");
-        for decision in &decisions {
-            assert!(decision.resets_in <= Duration::from_secs(60), "{decision:?}");
-            assert!(decision.allowed || decision.remaining == 0, "{decision:?}");
+        assert_eq!(leases.iter().map(|lease| lease.granted).sum::<u32>(), LIMIT);
+        for lease in &leases {
+            assert!(lease.resets_in <= Duration::from_secs(60), "{lease:?}");
+            assert!(lease.granted > 0 || lease.remaining == 0, "{lease:?}");
         }
         return;
     }
@@ -313,15 +311,15 @@ async fn a_new_minute_restores_the_allowance_and_time_never_runs_backwards() {
     let mut conn = db.pool().acquire().await.unwrap();
     let (tenant, other) = (TenantId::from(PartnerId::new()), TenantId::from(PartnerId::new()));
 
-    // A minute that lies ahead, as after the clock was set back: draws go on counting in it.
-    assert!(draw(&mut conn, tenant, 2).await.unwrap().allowed);
+    // A minute that lies ahead, as after the clock was set back: leases go on counting in it.
+    assert_eq!(lease(&mut conn, tenant, 2, 1).await.unwrap().granted, 1);
     shift(&mut conn, "5 minutes").await;
-    assert!(draw(&mut conn, tenant, 2).await.unwrap().allowed);
-    assert!(!draw(&mut conn, tenant, 2).await.unwrap().allowed);
-    assert!(draw(&mut conn, other, 2).await.unwrap().allowed, "another partner is not affected");
+    assert_eq!(lease(&mut conn, tenant, 2, 9).await.unwrap().granted, 1);
+    assert_eq!(lease(&mut conn, tenant, 2, 1).await.unwrap().granted, 0);
+    assert_eq!(lease(&mut conn, other, 2, 1).await.unwrap().granted, 1, "another partner is not affected");
 
     shift(&mut conn, "-6 minutes").await;
-    assert_eq!(draw(&mut conn, tenant, 2).await.unwrap().remaining, 1);
+    assert_eq!(lease(&mut conn, tenant, 2, 1).await.unwrap().remaining, 1);
 }
 
 async fn shift(conn: &mut db::Connection, by: &str) {
@@ -341,11 +339,11 @@ async fn a_repeated_request_gets_the_first_ones_job_and_a_different_one_is_refus
     let (tenant, job, key) = (TenantId::from(PartnerId::new()), JobId::new(), idempotency_key());
     let mut tx = db::begin(db.pool()).await.unwrap();
     assert_eq!(claim(&mut tx, tenant, &key, &[1; 32]).await.unwrap(), Claim::New);
-    store(&mut tx, tenant, &key, &[1; 32], job).await.unwrap();
+    store(&mut tx, tenant, &key, &[1; 32], Effect::Job(job)).await.unwrap();
     tx.commit().await.unwrap();
 
     let mut tx = db::begin(db.pool()).await.unwrap();
-    assert_eq!(claim(&mut tx, tenant, &key, &[1; 32]).await.unwrap(), Claim::Replay(job));
+    assert_eq!(claim(&mut tx, tenant, &key, &[1; 32]).await.unwrap(), Claim::Replay(Effect::Job(job)));
     assert_eq!(claim(&mut tx, tenant, &key, &[2; 32]).await.unwrap(), Claim::KeyReused);
     let other = TenantId::from(PartnerId::new());
     assert_eq!(claim(&mut tx, other, &key, &[2; 32]).await.unwrap(), Claim::New, "keys are per tenant");
@@ -358,7 +356,7 @@ async fn a_key_in_use_is_told_at_once_and_free_again_after_a_rollback() {
     let mut first = db::begin(db.pool()).await.unwrap();
     let mut second = db::begin(db.pool()).await.unwrap();
     assert_eq!(claim(&mut first, tenant, &key, &[1; 32]).await.unwrap(), Claim::New);
-    store(&mut first, tenant, &key, &[1; 32], JobId::new()).await.unwrap();
+    store(&mut first, tenant, &key, &[1; 32], Effect::Job(JobId::new())).await.unwrap();
     assert_eq!(claim(&mut second, tenant, &key, &[1; 32]).await.unwrap(), Claim::InFlight);
     first.rollback().await.unwrap();
     assert_eq!(claim(&mut second, tenant, &key, &[1; 32]).await.unwrap(), Claim::New);
@@ -372,7 +370,7 @@ async fn of_many_equal_requests_at_once_exactly_one_makes_a_job() {
         let mut tx = db::begin(db.pool()).await.unwrap();
         let answer = claim(&mut tx, tenant, &key, &[1; 32]).await.unwrap();
         if answer == Claim::New {
-            store(&mut tx, tenant, &key, &[1; 32], JobId::new()).await.unwrap();
+            store(&mut tx, tenant, &key, &[1; 32], Effect::Job(JobId::new())).await.unwrap();
         }
         tx.commit().await.unwrap();
         answer
@@ -388,19 +386,19 @@ async fn a_key_counts_for_a_day_and_is_pruned_after_it() {
     let (tenant, key) = (TenantId::from(PartnerId::new()), idempotency_key());
     let mut conn = db.pool().acquire().await.unwrap();
     let (old, new) = (JobId::new(), JobId::new());
-    store(&mut conn, tenant, &key, &[1; 32], old).await.unwrap();
+    store(&mut conn, tenant, &key, &[1; 32], Effect::Job(old)).await.unwrap();
     age(&mut conn, "23 hours 59 minutes").await;
-    assert_eq!(claim(&mut conn, tenant, &key, &[1; 32]).await.unwrap(), Claim::Replay(old));
+    assert_eq!(claim(&mut conn, tenant, &key, &[1; 32]).await.unwrap(), Claim::Replay(Effect::Job(old)));
     assert_eq!(prune(&mut conn, 10).await.unwrap(), 0);
 
     age(&mut conn, "1 minute").await;
     assert_eq!(claim(&mut conn, tenant, &key, &[2; 32]).await.unwrap(), Claim::New);
-    store(&mut conn, tenant, &key, &[2; 32], new).await.unwrap();
-    assert_eq!(claim(&mut conn, tenant, &key, &[2; 32]).await.unwrap(), Claim::Replay(new));
+    store(&mut conn, tenant, &key, &[2; 32], Effect::Job(new)).await.unwrap();
+    assert_eq!(claim(&mut conn, tenant, &key, &[2; 32]).await.unwrap(), Claim::Replay(Effect::Job(new)));
 
     for number in 0..3 {
         let key = format!("other-{number}").parse().unwrap();
-        store(&mut conn, tenant, &key, &[3; 32], JobId::new()).await.unwrap();
+        store(&mut conn, tenant, &key, &[3; 32], Effect::Job(JobId::new())).await.unwrap();
     }
     age(&mut conn, "25 hours").await;
     assert_eq!(prune(&mut conn, 3).await.unwrap(), 3);

@@ -23,6 +23,11 @@ mod jobs {
     mod show;
 }
 
+mod partners {
+    mod request;
+    mod search;
+}
+
 mod profiles {
     mod callback;
     mod enrich;

@@ -8,6 +8,7 @@
 mod api;
 mod cluster;
 mod collector;
+pub mod creators;
 mod job_kit;
 mod logs;
 mod partner;

@@ -135,6 +135,27 @@ impl From<jobs::profiles::RequestError> for ApiError {
     }
 }
 
+impl From<pool::PoolError> for ApiError {
+    fn from(error: pool::PoolError) -> Self {
+        match error {
+            pool::PoolError::Database(error) => error.into(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<jobs::pool::RequestError> for ApiError {
+    fn from(error: jobs::pool::RequestError) -> Self {
+        use jobs::pool::RequestError;
+        match error {
+            RequestError::Partner(error) => error.into(),
+            RequestError::Pool(error) => error.into(),
+            RequestError::Webhook(error) => error.into(),
+            RequestError::Audit(error) => error.into(),
+        }
+    }
+}
+
 impl From<jobs::job::JobActionError> for ApiError {
     fn from(error: jobs::job::JobActionError) -> Self {
         use jobs::job::JobActionError;

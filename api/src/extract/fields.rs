@@ -75,6 +75,11 @@ impl Fields {
         self.keep(name, read(&value))
     }
 
+    /// Notes a fault of values that do not go together.
+    pub fn fault(&mut self, name: &str, code: &'static str, message: &str) {
+        self.faults.push(Fault::new(name, code, message));
+    }
+
     /// Reads all of it, or tells all that is wrong with it. `read` returns `None` only after a fault was noted.
     pub fn finish<T>(mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, ApiError> {
         let read = read(&mut self);

@@ -17,7 +17,7 @@ use partners::{Access, ApiKey, AuthFailure, Authenticated};
 use super::credential_cache::{CredentialHash, Remembered};
 use super::peer::peer;
 use crate::error::{ApiError, Fault};
-use crate::middleware::context::{RateStanding, RequestContext};
+use crate::middleware::context::RequestContext;
 use crate::state::ApiState;
 
 /// A caller who may use its own account: quota, subscription, its jobs.
@@ -129,26 +129,13 @@ fn refuse_guesser(peer: IpAddr, state: &ApiState, now: Instant) -> Result<(), Ap
 }
 
 async fn draw_rate(caller: &Authenticated, state: &ApiState) -> Result<(), ApiError> {
-    let (partner, limit) = (caller.partner, caller.rate_limit_per_minute);
-    let known = state.used_up().standing(partner, limit, Instant::now());
-    let (allowed, standing) = match known {
-        Some(standing) => (false, standing),
-        None => {
-            let mut conn = state.pool().acquire().await?;
-            let drawn = partners::rate_window::draw(&mut conn, caller.tenant, limit).await?;
-            let standing =
-                RateStanding { limit: drawn.limit, remaining: drawn.remaining, resets_in: drawn.resets_in };
-            (drawn.allowed, standing)
-        }
-    };
+    let rates = state.rates();
+    let (allowed, standing) = rates.draw(state.pool(), caller.partner, caller.rate_limit_per_minute).await?;
     if let Some(context) = RequestContext::current() {
         context.set_rate(standing);
     }
     if allowed {
         return Ok(());
-    }
-    if known.is_none() {
-        state.used_up().note(partner, &standing, Instant::now());
     }
     Err(ApiError::RateLimited {
         message: "the partner's requests of this minute are used up",

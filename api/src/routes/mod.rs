@@ -5,6 +5,7 @@ pub mod docs;
 pub mod health;
 pub mod jobs;
 pub mod ops;
+pub mod partners;
 pub mod profiles;
 pub mod session;
 

@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Web { may_be_empty: bool },
     /// A mail server, or empty.
     Mail,
+    /// The name of a time zone.
+    Zone,
     /// Other text of bounded length.
     Text { chars_max: usize, may_be_empty: bool },
     /// Text that must not be shown, or empty.
@@ -70,6 +72,7 @@ pub(crate) const FIELDS: &[Field] = &[
     whole("http.wait_s_max", 0, 25, "s"),
     whole("http.drain_timeout_s", 0, 3_600, "s"),
     whole("api.key_cache_ms", 0, 4_000, "ms"),
+    field("partners.quota_time_zone", Kind::Zone),
     whole("worker.concurrency_enrich", 1, 10_000, "jobs"),
     whole("worker.concurrency_webhooks", 1, 10_000, "jobs"),
     whole("worker.concurrency_maintenance", 1, 1_000, "jobs"),
@@ -214,6 +217,7 @@ impl Kind {
             Self::Mail => "an address such as smtps://mail.example:465, smtp://mail.example:587 or \
                            smtp+plain://127.0.0.1:25 without user name or password in it, or empty"
                 .to_owned(),
+            Self::Zone => "the name of a time zone such as Asia/Ho_Chi_Minh".to_owned(),
             Self::Text { chars_max, may_be_empty } => {
                 format!("text of at most {chars_max} characters{}", or_empty(may_be_empty))
             }
@@ -257,6 +261,7 @@ impl Kind {
                             && url.password().is_none()
                     })
             }
+            Self::Zone => text.parse::<chrono_tz::Tz>().is_ok(),
             Self::Text { chars_max, may_be_empty } => {
                 (may_be_empty || !text.trim().is_empty()) && text.chars().count() <= chars_max
             }

@@ -18,8 +18,8 @@ pub use load::{Origin, Sources};
 pub use secret::{DatabaseUrl, Secret};
 pub use settings::{
     ApiSettings, DataSettings, DatabaseSettings, EncryptionSettings, HttpSettings, LogFormat, LogSettings,
-    MeterSettings, MetricsSettings, OidcSettings, QueueSettings, SchedulerSettings, Settings, SmtpSettings,
-    WebhookSettings, WorkerSettings,
+    MeterSettings, MetricsSettings, OidcSettings, PartnerSettings, QueueSettings, SchedulerSettings,
+    Settings, SmtpSettings, WebhookSettings, WorkerSettings,
 };
 
 /// The commented defaults, as shipped.

@@ -21,6 +21,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// The API behind it.
     pub api: ApiSettings,
+    /// Partners.
+    pub partners: PartnerSettings,
     /// The workers of one process.
     pub worker: WorkerSettings,
     /// The queue engine; the same in every process.
@@ -119,6 +121,14 @@ pub struct HttpSettings {
 pub struct ApiSettings {
     /// How long a partner's credentials may be remembered.
     pub key_cache_ms: u64,
+}
+
+/// Partners.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartnerSettings {
+    /// Where months of quota begin.
+    pub quota_time_zone: chrono_tz::Tz,
 }
 
 /// The workers of one process.

@@ -165,6 +165,14 @@ typed_id!(
 );
 
 typed_id!(
+    /// A partner's request for influencers.
+    RequestId, RequestTag, "req"
+);
+typed_id!(
+    /// Something that happened and that partners are told about.
+    EventId, EventTag, "evt"
+);
+typed_id!(
     /// A person who signs in.
     UserId, UserTag, "usr"
 );

@@ -23,7 +23,7 @@ pub struct Credentials {
     pub code: String,
     /// Whether the partner may call at all.
     pub is_active: bool,
-    /// What the partner has bought.
+    /// What the partner has bought, as it stood when this was loaded.
     pub subscription: Subscription,
     /// Requests a clock minute.
     pub rate_limit_per_minute: u32,
@@ -139,6 +139,7 @@ pub async fn load_credentials(
         r#"
         select p.id, p.code, p.is_active, p.rate_limit_per_minute,
                s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus",
+               s.start_date, s.end_date, s.auto_renew, calendar_now() as "today!",
                k.id as "key_id?", k.secret_hash as "secret_hash?", k.expires_at
         from partners p
         join partner_subscriptions s on s.tenant_id = p.id
@@ -157,7 +158,14 @@ pub async fn load_credentials(
         partner: PartnerId::from_uuid(first.id),
         code: first.code.clone(),
         is_active: first.is_active,
-        subscription: Subscription { tier: first.tier, status: first.status },
+        subscription: Subscription {
+            tier: first.tier,
+            status: first.status,
+            starts_at: first.start_date,
+            ends_at: first.end_date,
+            auto_renew: first.auto_renew,
+        }
+        .at(first.today),
         rate_limit_per_minute: first.rate_limit_per_minute.unsigned_abs(),
         keys: Vec::new(),
     };
@@ -206,7 +214,13 @@ mod tests {
             partner: PartnerId::new(),
             code: "techcombank".to_owned(),
             is_active: true,
-            subscription: Subscription { tier: SubscriptionTier::Free, status: SubscriptionStatus::Active },
+            subscription: Subscription {
+                tier: SubscriptionTier::Free,
+                status: SubscriptionStatus::Active,
+                starts_at: now(),
+                ends_at: None,
+                auto_renew: false,
+            },
             rate_limit_per_minute: 100,
             keys,
         };

@@ -111,15 +111,19 @@ pub async fn create(
     .fetch_optional(&mut *conn)
     .await?;
     let Some(created_at) = inserted else { return Err(taken(conn, new.code).await?) };
-    let subscription = Subscription { tier: new.tier, status: SubscriptionStatus::Active };
-    sqlx::query!(
-        "insert into partner_subscriptions (tenant_id, tier, status) values ($1, $2, $3)",
+    let status = SubscriptionStatus::Active;
+    let starts_at = sqlx::query_scalar!(
+        "
+        insert into partner_subscriptions (tenant_id, tier, status, start_date) values ($1, $2, $3, calendar_now())
+        returning start_date
+        ",
         id.uuid(),
-        subscription.tier.as_str(),
-        subscription.status.as_str(),
+        new.tier.as_str(),
+        status.as_str(),
     )
-    .execute(&mut *conn)
+    .fetch_one(&mut *conn)
     .await?;
+    let subscription = Subscription { tier: new.tier, status, starts_at, ends_at: None, auto_renew: false };
     let key = insert_key(conn, id).await?;
     let partner = Partner {
         id,
@@ -145,7 +149,8 @@ pub async fn list(
         PartnerRow,
         r#"
         select p.id, p.code, p.name, p.is_active, p.rate_limit_per_minute, p.created_at, p.last_api_call_at,
-               s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus", s.share_weight
+               s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus", s.share_weight,
+               s.start_date, s.end_date, s.auto_renew, calendar_now() as "today!"
         from partners p join partner_subscriptions s on s.tenant_id = p.id
         where $1::text is null or p.code > $1
         order by p.code
@@ -166,7 +171,8 @@ pub async fn find_by_code_or_id(conn: &mut Connection, text: &str) -> Result<Opt
         PartnerRow,
         r#"
         select p.id, p.code, p.name, p.is_active, p.rate_limit_per_minute, p.created_at, p.last_api_call_at,
-               s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus", s.share_weight
+               s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus", s.share_weight,
+               s.start_date, s.end_date, s.auto_renew, calendar_now() as "today!"
         from partners p join partner_subscriptions s on s.tenant_id = p.id
         where p.code = $1 or p.id = $2
         "#,
@@ -261,6 +267,10 @@ struct PartnerRow {
     tier: SubscriptionTier,
     status: SubscriptionStatus,
     share_weight: Option<i16>,
+    start_date: DateTime<Utc>,
+    end_date: Option<DateTime<Utc>>,
+    auto_renew: bool,
+    today: DateTime<Utc>,
 }
 
 impl From<PartnerRow> for Partner {
@@ -272,7 +282,14 @@ impl From<PartnerRow> for Partner {
             is_active: row.is_active,
             // The table's constraint keeps it positive.
             rate_limit_per_minute: row.rate_limit_per_minute.unsigned_abs(),
-            subscription: Subscription { tier: row.tier, status: row.status },
+            subscription: Subscription {
+                tier: row.tier,
+                status: row.status,
+                starts_at: row.start_date,
+                ends_at: row.end_date,
+                auto_renew: row.auto_renew,
+            }
+            .at(row.today),
             share_weight: row.share_weight,
             created_at: row.created_at,
             last_api_call_at: row.last_api_call_at,

@@ -1,14 +1,14 @@
 //! Idempotency keys: the same request sent twice has one effect.
 //!
-//! Protocol, all in the transaction of the effect: [`claim`], and on [`Claim::New`] do the work and [`store`] the
-//! job it made. The claim holds a lock until the transaction ends, so of two requests at once the second is told so
+//! Protocol, all in the transaction of the effect: [`claim`], and on [`Claim::New`] do the work and [`store`] what
+//! it made. The claim holds a lock until the transaction ends, so of two requests at once the second is told so
 //! at once instead of waiting; when the first rolls back, its key is free again. Keys live 24 hours by the
 //! database's clock; older rows count as absent, whether or not they have been pruned.
 
 use std::str::FromStr;
 
 use db::Connection;
-use kernel::ids::{JobId, TenantId};
+use kernel::ids::{JobId, RequestId, TenantId};
 use uuid::Uuid;
 
 use crate::error::PartnerError;
@@ -42,13 +42,22 @@ impl FromStr for IdempotencyKey {
     }
 }
 
+/// What a request with a key made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// A job.
+    Job(JobId),
+    /// A request for influencers.
+    Influencers(RequestId),
+}
+
 /// What is known about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     /// Nothing: do the work, then [`store`]. Nobody else gets this answer until the transaction ends.
     New,
-    /// The same request made this job: answer with it.
-    Replay(JobId),
+    /// The same request had this effect: answer with it.
+    Replay(Effect),
     /// Another request used the key: 422.
     KeyReused,
     /// A request with this key is being worked on right now: 409.
@@ -76,7 +85,7 @@ pub async fn claim(
     }
     let found = sqlx::query!(
         "
-        select fingerprint, job_id from idempotency_keys
+        select fingerprint, job_id, influencer_request_id from idempotency_keys
         where tenant_id = $1 and key = $2 and created_at > now() - interval '24 hours'
         ",
         tenant.uuid(),
@@ -86,31 +95,42 @@ pub async fn claim(
     .await?;
     Ok(match found {
         None => Claim::New,
-        Some(row) if row.fingerprint == fingerprint => Claim::Replay(JobId::from_uuid(row.job_id)),
+        Some(row) if row.fingerprint == fingerprint => match (row.job_id, row.influencer_request_id) {
+            (Some(job), _) => Claim::Replay(Effect::Job(JobId::from_uuid(job))),
+            (None, Some(request)) => Claim::Replay(Effect::Influencers(RequestId::from_uuid(request))),
+            // The table's constraint leaves no such row.
+            (None, None) => Claim::KeyReused,
+        },
         Some(_) => Claim::KeyReused,
     })
 }
 
-/// Remembers which job a key made, in the transaction that claimed it and enqueued the job.
+/// Remembers what a request with a key made, in the transaction that claimed the key.
 pub async fn store(
     conn: &mut Connection,
     tenant: TenantId,
     key: &IdempotencyKey,
     fingerprint: &[u8; 32],
-    job: JobId,
+    effect: Effect,
 ) -> Result<(), PartnerError> {
+    let (job, request) = match effect {
+        Effect::Job(job) => (Some(job.uuid()), None),
+        Effect::Influencers(request) => (None, Some(request.uuid())),
+    };
     // Only a row past its 24 hours can be in the way, because the claim said there is no other.
     sqlx::query!(
         "
-        insert into idempotency_keys (tenant_id, key, fingerprint, job_id)
-        values ($1, $2, $3, $4)
+        insert into idempotency_keys (tenant_id, key, fingerprint, job_id, influencer_request_id)
+        values ($1, $2, $3, $4, $5)
         on conflict (tenant_id, key) do update
-        set fingerprint = excluded.fingerprint, job_id = excluded.job_id, created_at = excluded.created_at
+        set fingerprint = excluded.fingerprint, job_id = excluded.job_id,
+            influencer_request_id = excluded.influencer_request_id, created_at = excluded.created_at
         ",
         tenant.uuid(),
         key.as_str(),
         fingerprint.as_slice(),
-        job.uuid(),
+        job,
+        request,
     )
     .execute(conn)
     .await?;

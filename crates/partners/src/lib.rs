@@ -6,23 +6,28 @@
 //!
 //! This crate is SQL and rules over `&mut db::Connection`. It opens no transaction: where several statements belong
 //! together, the function says so. Only this crate writes the tables `partners`, `partner_subscriptions`,
-//! `partner_api_keys`, `partner_rate_windows` and `idempotency_keys`.
+//! `partner_api_keys`, `partner_rate_windows`, `partner_quota_months`, `influencer_requests`, `influencer_request_items`
+//! and `idempotency_keys`.
 
 pub mod authentication;
 pub mod directory;
 mod error;
 pub mod idempotency;
 pub mod keys;
+pub mod quota;
 pub mod rate_window;
+pub mod requests;
 pub mod rotation;
 pub mod subscription;
 
 pub use authentication::{Access, AuthFailure, Authenticated, Credentials};
 pub use directory::{Created, NewPartner, Partner, SubscriptionChange};
 pub use error::{FieldFault, PartnerError};
-pub use idempotency::{Claim, IdempotencyKey};
+pub use idempotency::{Claim, Effect, IdempotencyKey};
 pub use keys::ApiKey;
-pub use rate_window::RateDecision;
+pub use quota::{Quota, QuotaMonth};
+pub use rate_window::RateLease;
+pub use requests::{InfluencerRequest, Outcome, RequestStatus};
 pub use rotation::NewKey;
 pub use subscription::{
     Features, SHARE_WEIGHT_MAX, Subscription, SubscriptionStatus, SubscriptionTier, share_weight,

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 /// What a partner has bought. It governs API quota, never commission.
@@ -37,14 +38,60 @@ pub enum SubscriptionStatus {
     GracePeriod,
 }
 
+/// How long a subscription works on after its end.
+pub const GRACE: TimeDelta = TimeDelta::days(7);
+/// How long before its end the partner is told.
+pub const EXPIRING: TimeDelta = TimeDelta::days(7);
+
 /// A partner's subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Subscription {
     /// What was bought.
     pub tier: SubscriptionTier,
-    /// Whether it may be used.
+    /// Where it stands; [`Subscription::at`] brings it up to date.
     pub status: SubscriptionStatus,
+    /// When it began.
+    #[serde(rename = "startDate")]
+    pub starts_at: DateTime<Utc>,
+    /// When it ends; none: never.
+    #[serde(rename = "endDate")]
+    pub ends_at: Option<DateTime<Utc>>,
+    /// Whether it then goes on for another period of the same length.
+    pub auto_renew: bool,
 }
+
+impl Subscription {
+    /// As it stands at an instant: what an admin decided holds, and the rest follows the calendar, so that no job has
+    /// to be on time. One that renews itself never lapses.
+    #[must_use]
+    pub fn at(self, instant: DateTime<Utc>) -> Self {
+        let ended = self.ends_at.filter(|end| *end <= instant && !self.auto_renew);
+        let status = match (self.status, ended) {
+            (decided @ (SubscriptionStatus::Suspended | SubscriptionStatus::Expired), _) => decided,
+            (_, None) => SubscriptionStatus::Active,
+            (_, Some(end)) if instant < end + GRACE => SubscriptionStatus::GracePeriod,
+            (_, Some(_)) => SubscriptionStatus::Expired,
+        };
+        Self { status, ..self }
+    }
+
+    /// Days left, a begun one counted; 0 after the end, none without an end.
+    pub fn days_left(&self, instant: DateTime<Utc>) -> Option<u32> {
+        let left = (self.ends_at? - instant).max(TimeDelta::zero());
+        let days =
+            left.num_milliseconds().div_euclid(MS_A_DAY) + i64::from(left.num_milliseconds() % MS_A_DAY > 0);
+        Some(u32::try_from(days).unwrap_or(u32::MAX))
+    }
+
+    /// Whether it ends within the time in which the partner is told.
+    pub fn is_expiring(&self, instant: DateTime<Utc>) -> bool {
+        let is_near = |end: DateTime<Utc>| end > instant && end - instant <= EXPIRING;
+        self.at(instant).status == SubscriptionStatus::Active && self.ends_at.is_some_and(is_near)
+    }
+}
+
+const MS_A_DAY: i64 = 24 * 60 * 60 * 1_000;
 
 /// What a tier allows, under the names partners see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +228,49 @@ mod tests {
         assert_eq!(flags(SubscriptionTier::Basic), [1, 1, 1, 1, 1, 0, 0]);
         assert_eq!(flags(SubscriptionTier::Premium), [1, 1, 1, 1, 1, 1, 0]);
         assert_eq!(flags(SubscriptionTier::Enterprise), [1, 1, 1, 1, 1, 1, 1]);
+    }
+
+    fn subscription(ends_at: Option<&str>, auto_renew: bool, status: SubscriptionStatus) -> Subscription {
+        let starts_at = "2026-01-01T00:00:00Z".parse().unwrap();
+        let ends_at = ends_at.map(|text| text.parse().unwrap());
+        Subscription { tier: SubscriptionTier::Premium, status, starts_at, ends_at, auto_renew }
+    }
+
+    #[test]
+    fn a_subscription_has_seven_days_of_grace_and_then_expires() {
+        let ends = "2026-06-30T17:00:00Z";
+        let stands = |instant: &str, auto_renew, status| {
+            subscription(Some(ends), auto_renew, status).at(instant.parse().unwrap()).status
+        };
+        use SubscriptionStatus::{Active, Expired, GracePeriod, Suspended};
+        for (instant, expected) in [
+            ("2026-06-30T16:59:59Z", Active),
+            (ends, GracePeriod),
+            ("2026-07-07T16:59:59Z", GracePeriod),
+            ("2026-07-07T17:00:00Z", Expired),
+        ] {
+            assert_eq!(stands(instant, false, Active), expected, "{instant}");
+            assert_eq!(stands(instant, true, Active), Active, "{instant}, renewed");
+            assert_eq!(stands(instant, false, Suspended), Suspended, "{instant}, suspended");
+        }
+        // One that an admin extended while in grace is active again.
+        assert_eq!(stands("2026-06-30T16:00:00Z", false, GracePeriod), Active);
+    }
+
+    #[test]
+    fn days_left_are_rounded_up_and_told_seven_days_ahead() {
+        let of = |ends: Option<&str>, instant: &str| {
+            let (one, instant) =
+                (subscription(ends, false, SubscriptionStatus::Active), instant.parse().unwrap());
+            (one.days_left(instant), one.is_expiring(instant))
+        };
+        // The sample of the requirements.
+        assert_eq!(of(Some("2026-12-31T23:59:59Z"), "2026-01-31T00:00:00Z"), (Some(335), false));
+        assert_eq!(of(Some("2026-12-31T00:00:00Z"), "2026-12-24T00:00:00Z"), (Some(7), true));
+        assert_eq!(of(Some("2026-12-31T00:00:00Z"), "2026-12-23T23:59:59Z"), (Some(8), false));
+        assert_eq!(of(Some("2026-12-31T00:00:00Z"), "2026-12-30T23:59:59.999Z"), (Some(1), true));
+        assert_eq!(of(Some("2026-12-31T00:00:00Z"), "2026-12-31T00:00:00Z"), (Some(0), false));
+        assert_eq!(of(None, "2026-12-31T00:00:00Z"), (None, false));
     }
 
     #[test]

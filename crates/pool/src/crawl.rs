@@ -17,13 +17,14 @@ use chrono::{DateTime, Utc};
 use db::Connection;
 use kernel::Platform;
 use kernel::ids::{InfluencerId, PartnerId};
-use kernel::sealing::{Keyring, SealContext};
+use kernel::sealing::Keyring;
 use uuid::Uuid;
 
 use crate::PoolError;
+use crate::entry::sealed_in;
 use crate::tier::InfluencerTier;
 
-const TABLE: &str = "pool_influencers";
+pub(crate) const TABLE: &str = "pool_influencers";
 
 /// What a crawl found, in the pool's words.
 #[derive(Clone)]
@@ -198,9 +199,7 @@ struct Sealed {
 impl Sealed {
     fn of(crawl: &Crawl, keyring: &Keyring, id: InfluencerId) -> Self {
         let seal = |value: &Option<String>, column| {
-            // Nobody owns shared data.
-            let context = SealContext { table: TABLE, column, owner: Uuid::nil(), row: id.uuid() };
-            value.as_ref().map(|value| keyring.seal(value.as_bytes(), &context))
+            value.as_ref().map(|value| keyring.seal(value.as_bytes(), &sealed_in(column, id)))
         };
         Self {
             email: seal(&crawl.contact_email, "contact_email"),

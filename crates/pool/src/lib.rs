@@ -11,11 +11,14 @@
 //! On any [`PoolError`] the caller rolls back and may repeat: repeating a save is harmless.
 
 mod crawl;
+mod entry;
 mod fresh;
 mod profile;
+pub mod search;
 mod tier;
 
 pub use crawl::{Crawl, save_crawl};
+pub use entry::{Contact, PoolEntry, servable};
 pub use fresh::{fresh, missed, prune_crawls, prune_misses, save_miss};
 pub use profile::{PoolProfile, ProfileMetrics, ProfileResult, get};
 pub use tier::InfluencerTier;
@@ -26,6 +29,9 @@ pub enum PoolError {
     /// The vendor's profile id is that of an entry on another platform: one of the two is wrong.
     #[error("the vendor's profile id belongs to an entry on another platform")]
     OtherPlatform,
+    /// Contact details could not be opened.
+    #[error("a creator's contact details could not be opened")]
+    Sealed(#[source] kernel::sealing::SealError),
     /// The database refused or could not be reached.
     #[error("pool: the database failed")]
     Database(#[from] sqlx::Error),

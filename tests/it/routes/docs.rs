@@ -65,7 +65,7 @@ fn assert_holds_together(document: &Value) {
         assert!(ids.insert(id), "{id} is there twice");
         assert!(operation["summary"].is_string(), "{name} has no summary");
         assert_parameters_fit(&name, operation);
-        assert_responses_fit(&name, operation);
+        assert_responses_fit(&name, document, operation);
         for scheme in operation["security"].as_array().into_iter().flatten() {
             for scheme in scheme.as_object().expect("schemes").keys() {
                 let known = &document["components"]["securitySchemes"][scheme];
@@ -93,7 +93,19 @@ fn is_for_partners(operation: &Value) -> bool {
     operation["security"].as_array().is_some_and(|all| all.iter().any(|one| one.get("partnerId").is_some()))
 }
 
-fn assert_responses_fit(name: &str, operation: &Value) {
+/// The envelope of every error, with or without more beside it.
+fn assert_is_envelope(document: &Value, schema: &Value, place: &str) {
+    let name = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/components/schemas/"));
+    let body = &document["components"]["schemas"][name.expect(place)];
+    let error = body["properties"]["error"]["$ref"].as_str();
+    assert_eq!(error, Some("#/components/schemas/ErrorDetail"), "{place}");
+    let required = body["required"].as_array().expect(place);
+    for field in ["success", "error", "requestId"] {
+        assert!(required.iter().any(|one| one == field), "{place}: {field}");
+    }
+}
+
+fn assert_responses_fit(name: &str, document: &Value, operation: &Value) {
     let responses = operation["responses"].as_object().expect("responses");
     assert!(responses.keys().any(|status| status.starts_with(['2', '3'])), "{name}");
     assert!(responses.contains_key("500"), "{name}");
@@ -112,8 +124,8 @@ fn assert_responses_fit(name: &str, operation: &Value) {
         assert!(response["description"].is_string(), "{name} {status}");
         assert!(response["headers"]["X-Request-Id"].is_object(), "{name} {status}");
         if !status.starts_with(['2', '3']) {
-            let schema = &response["content"]["application/json"]["schema"]["$ref"];
-            assert_eq!(schema, "#/components/schemas/ErrorBody", "{name} {status}");
+            let schema = &response["content"]["application/json"]["schema"];
+            assert_is_envelope(document, schema, &format!("{name} {status}"));
         }
     }
 }

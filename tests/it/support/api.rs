@@ -49,6 +49,7 @@ impl TestApi {
             lease: std::time::Duration::from_millis(settings.queue.lease_ms),
             http: settings.http,
             api: settings.api,
+            partners: settings.partners,
             single_sign_on: single_sign_on(&settings.oidc),
             keyring: super::keyring(),
             allow_loopback: true,

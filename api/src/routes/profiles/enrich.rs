@@ -14,7 +14,7 @@ use jobs::Door;
 use jobs::profiles::{Enrich, NewEnrich, request_enrich};
 use kernel::ids::{JobId, TenantId};
 use kernel::profile_url::ProfileUrl;
-use partners::idempotency::{self, Claim};
+use partners::idempotency::{self, Claim, Effect};
 use queue::{Job, JobStatus, Queue};
 use serde::Serialize;
 use url::Url;
@@ -168,11 +168,11 @@ async fn request_once(
     match idempotency::claim(conn, tenant, key, &fingerprint).await? {
         Claim::New => {
             let job = request_enrich(conn, door, new).await?;
-            idempotency::store(conn, tenant, key, &fingerprint, job).await?;
+            idempotency::store(conn, tenant, key, &fingerprint, Effect::Job(job)).await?;
             Ok(Asked { job, replayed: false })
         }
-        Claim::Replay(job) => Ok(Asked { job, replayed: true }),
-        Claim::KeyReused => Err(ApiError::IdempotencyKeyReused),
+        Claim::Replay(Effect::Job(job)) => Ok(Asked { job, replayed: true }),
+        Claim::Replay(_) | Claim::KeyReused => Err(ApiError::IdempotencyKeyReused),
         Claim::InFlight => {
             Err(ApiError::Conflict("a request with this Idempotency-Key is being carried out".into()))
         }

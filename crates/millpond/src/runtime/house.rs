@@ -140,6 +140,7 @@ impl House {
             lease: std::time::Duration::from_millis(settings.queue.lease_ms),
             http,
             api: settings.api.clone(),
+            partners: settings.partners.clone(),
             single_sign_on: single_sign_on(settings)?,
             keyring: self.keyring.clone(),
             allow_loopback: self.vendor.allow_loopback,

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::World;
 use crate::routes::stage::{accepted, profile};
+use crate::support::creators::{crawl, creators};
 use crate::support::person::{PASSWORD, TestPerson, operator_door};
 use crate::support::{ManualWorker, keyring};
 
@@ -66,6 +67,11 @@ pub async fn of(world: &World, operation: &str, me: &TestPerson) -> Sample {
         "choosePassword" => body(json!({ "code": "mpr_", "password": PASSWORD })),
         "changePassword" => body(json!({ "current": PASSWORD, "password": PASSWORD })),
         "endSession" => gap(another_session(world, me).await),
+        "getQuota" | "getSubscription" | "searchPool" => plain(),
+        "requestInfluencers" => {
+            let found = creators(&world.db, [crawl(&unused("creator"))]).await;
+            body(json!({ "influencerIds": found }))
+        }
         "enrichProfile" => body(json!({ "url": profile(&unused("asked")) })),
         "getJob" | "cancelJob" => gap(partners_job(world).await),
         "getOverview" | "listQueues" | "findJobs" | "countJobs" | "listDeadLetters" | "listLimits"

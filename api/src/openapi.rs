@@ -40,6 +40,7 @@ come from this site. Lists take `limit`, `cursor`, `sort` and `format=csv`, whos
         (name = "Pool", description = "Find creators and request them"),
         (name = "Profiles", description = "Creators' profiles, crawled on request"),
         (name = "Jobs", description = "Work in progress and its results"),
+        (name = "Partners", description = "Partners, their keys and what they have bought; for admins"),
         (name = "Overview", description = "Everything at a glance"),
         (name = "Queues", description = "What stands in queues; pause, resume, drain, bound"),
         (name = "Jobs for operators", description = "Find, look at, retry and cancel any job"),

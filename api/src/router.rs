@@ -16,7 +16,7 @@ use crate::middleware::{
     request_metrics::measure_request, security_headers::secure, shed::shed_load, time_limit::limit_time,
 };
 use crate::openapi;
-use crate::routes::{docs, health, jobs, ops, partners, profiles, session};
+use crate::routes::{admin, docs, health, jobs, ops, partners, profiles, session};
 use crate::state::ApiState;
 
 /// Smaller answers fit one packet anyway.
@@ -49,6 +49,17 @@ fn session_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(session::password_reset::choose))
         .routes(routes!(session::sessions::list))
         .routes(routes!(session::sessions::end))
+}
+
+/// What admins decide about partners.
+fn admin_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(admin::partners::list, admin::partners::create))
+        .routes(routes!(admin::partners::show, admin::partners::change))
+        .routes(routes!(admin::keys::add))
+        .routes(routes!(admin::keys::regenerate))
+        .routes(routes!(admin::keys::revoke))
+        .routes(routes!(admin::subscription::change))
 }
 
 /// What operators see and do.
@@ -102,7 +113,7 @@ pub fn router(state: ApiState) -> Result<Router, Box<dyn std::error::Error + Sen
     let timeout = state.request_timeout();
     let shed = from_fn_with_state(state.places(), shed_load);
     let waiting = waiting_routes().route_layer(from_fn_with_state(timeout, limit_time));
-    let quick = quick_routes().merge(session_routes()).merge(ops_routes());
+    let quick = quick_routes().merge(session_routes()).merge(admin_routes()).merge(ops_routes());
     let quick = quick.route_layer(from_fn_with_state(timeout / 2, limit_time));
     let api = OpenApiRouter::with_openapi(openapi::head())
         .merge(waiting)
@@ -120,6 +131,7 @@ pub fn document() -> OpenApi {
         .merge(waiting_routes())
         .merge(quick_routes())
         .merge(session_routes())
+        .merge(admin_routes())
         .merge(ops_routes())
         .merge(probe_routes());
     openapi::complete(routes.into_openapi())

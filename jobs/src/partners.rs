@@ -2,4 +2,7 @@
 
 mod actions;
 
-pub use actions::{PartnerActionError, change_subscription, create, revoke_key, rotate_key, set_active};
+pub use actions::{
+    PartnerActionError, add_key, change_subscription, create, revoke_key, rotate_key, set_active,
+    set_quota_used, update,
+};

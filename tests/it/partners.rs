@@ -11,7 +11,7 @@ use partners::authentication::{load_credentials, touch_last_call, verify};
 use partners::directory::{activate, create, deactivate, find_by_code_or_id, list, webhook_secret};
 use partners::idempotency::{Effect, claim, prune, store};
 use partners::rate_window::lease;
-use partners::rotation::{KEYS_LIVE_MAX, OVERLAP_MAX, list_keys, revoke_key, rotate_key};
+use partners::rotation::{KEYS_LIVE_MAX, KeyTerms, OVERLAP_MAX, list_keys, revoke_key, rotate_key};
 use partners::{
     Access, ApiKey, AuthFailure, Authenticated, Claim, Created, IdempotencyKey, NewPartner, PartnerError,
     SubscriptionStatus, SubscriptionTier,
@@ -20,12 +20,7 @@ use partners::{
 use crate::support::TestDb;
 
 fn techcombank() -> NewPartner {
-    NewPartner {
-        code: "techcombank".to_owned(),
-        name: "Techcombank".to_owned(),
-        tier: SubscriptionTier::Premium,
-        rate_limit_per_minute: 100,
-    }
+    NewPartner::of("techcombank", "Techcombank", SubscriptionTier::Premium)
 }
 
 async fn made(pool: &Pool, keyring: &Keyring, new: NewPartner) -> Created {
@@ -43,7 +38,7 @@ async fn call(pool: &Pool, partner: &str, key: &ApiKey) -> Result<Authenticated,
 
 async fn rotated(pool: &Pool, partner: PartnerId, overlap: Duration) -> Result<ApiKey, PartnerError> {
     let mut tx = db::begin(pool).await.unwrap();
-    let key = rotate_key(&mut tx, partner, overlap).await?;
+    let key = rotate_key(&mut tx, partner, overlap, &KeyTerms::default()).await?;
     tx.commit().await.unwrap();
     Ok(key.api_key)
 }
@@ -260,15 +255,17 @@ async fn the_last_call_is_written_at_most_once_a_minute() {
     let tenant = TenantId::from(created.partner.id);
     // In one transaction the database's `now()` stands still.
     let mut tx = db::begin(db.pool()).await.unwrap();
-    assert!(touch_last_call(&mut tx, tenant).await.unwrap());
-    assert!(!touch_last_call(&mut tx, tenant).await.unwrap());
+    assert!(touch_last_call(&mut tx, tenant, created.key.id).await.unwrap());
+    assert!(!touch_last_call(&mut tx, tenant, created.key.id).await.unwrap());
     let last = find_by_code_or_id(&mut tx, "techcombank").await.unwrap().unwrap().last_api_call_at.unwrap();
     assert_eq!(last.timestamp() % 60, 0);
+    let keys = list_keys(&mut tx, created.partner.id, 1).await.unwrap();
+    assert_eq!(keys[0].last_used_at, Some(last));
     sqlx::query!("update partners set last_api_call_at = last_api_call_at - interval '1 minute'")
         .execute(&mut *tx)
         .await
         .unwrap();
-    assert!(touch_last_call(&mut tx, tenant).await.unwrap());
+    assert!(touch_last_call(&mut tx, tenant, created.key.id).await.unwrap());
 }
 
 async fn minute_of(pool: &Pool) -> chrono::DateTime<chrono::Utc> {

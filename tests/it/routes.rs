@@ -23,6 +23,10 @@ mod jobs {
     mod show;
 }
 
+mod admin {
+    mod partners;
+}
+
 mod partners {
     mod request;
     mod search;

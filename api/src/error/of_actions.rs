@@ -39,7 +39,24 @@ impl From<partners::PartnerError> for ApiError {
     fn from(error: partners::PartnerError) -> Self {
         match error {
             partners::PartnerError::Database(error) => error.into(),
+            partners::PartnerError::Invalid(faults) => Self::Validation(
+                faults.into_iter().map(|fault| Fault::new(fault.field, "INVALID", fault.message)).collect(),
+            ),
+            partners::PartnerError::NotFound(what) => Self::NotFound(what),
+            taken @ (partners::PartnerError::CodeTaken { .. }
+            | partners::PartnerError::TooManyKeys { .. }) => Self::Conflict(taken.to_string()),
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<jobs::partners::PartnerActionError> for ApiError {
+    fn from(error: jobs::partners::PartnerActionError) -> Self {
+        use jobs::partners::PartnerActionError;
+        match error {
+            PartnerActionError::Partner(error) => error.into(),
+            PartnerActionError::Queue(error) => error.into(),
+            PartnerActionError::Audit(error) => error.into(),
         }
     }
 }

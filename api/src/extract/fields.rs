@@ -113,6 +113,14 @@ pub fn number_in(value: &Value, bounds: std::ops::RangeInclusive<u32>) -> Result
     })
 }
 
+/// A whole number within bounds, in a body.
+pub fn whole_in(value: &Value, bounds: std::ops::RangeInclusive<u32>) -> Result<u32, Problem> {
+    let number = value.as_u64().ok_or_else(|| Problem::wrong_type("a whole number"))?;
+    let number = u32::try_from(number).ok().filter(|number| bounds.contains(number));
+    let message = format!("must be a whole number from {} to {}", bounds.start(), bounds.end());
+    number.ok_or_else(|| Problem::invalid(message))
+}
+
 /// True or false, in a body.
 pub fn flag(value: &Value) -> Result<bool, Problem> {
     value.as_bool().ok_or_else(|| Problem::wrong_type("true or false"))

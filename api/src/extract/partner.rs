@@ -116,7 +116,7 @@ async fn verify(presented: &Presented, state: &ApiState) -> Result<Option<Authen
     let credentials = partners::authentication::load_credentials(&mut conn, &presented.partner).await?;
     let verified = partners::authentication::verify(credentials.as_ref(), &key, kernel::clock::now());
     let Ok(caller) = verified else { return Ok(None) };
-    partners::authentication::touch_last_call(&mut conn, caller.tenant).await?;
+    partners::authentication::touch_last_call(&mut conn, caller.tenant, caller.key).await?;
     Ok(Some(caller))
 }
 

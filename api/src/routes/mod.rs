@@ -1,5 +1,6 @@
 //! Wire types and handlers, one file a resource.
 
+pub mod admin;
 pub mod body;
 pub mod docs;
 pub mod health;

@@ -12,10 +12,10 @@ use std::{net::IpAddr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use db::Connection;
-use kernel::{ids::UserId, sealing::Keyring};
+use kernel::{Email, ids::UserId, sealing::Keyring};
 use sqlx::postgres::types::PgInterval;
 
-use crate::{Email, error::IdentityError};
+use crate::error::IdentityError;
 
 /// Failures of one account within [`WINDOW`] that lock it.
 pub const ACCOUNT_FAILURES_MAX: i32 = 5;

@@ -22,10 +22,11 @@ pub use guard::{
     ACCOUNT_FAILURES_MAX, ADDRESS_FAILURES_MAX, Guarded, LOCK, RESETS_MAX, Tries, WINDOW, forget_old_tries,
     give_back, take_back, try_password, try_reset, try_sign_in,
 };
+pub use kernel::Email;
 pub use password::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Password, PasswordHash, Passwords};
 pub use people::{
-    ChangedPerson, Email, Found, NewPerson, Person, PersonChange, change, create, find, find_by_email,
-    find_by_oidc, link_oidc, list, lock, set_password,
+    ChangedPerson, Found, NewPerson, Person, PersonChange, change, create, find, find_by_email, find_by_oidc,
+    link_oidc, list, lock, set_password,
 };
 pub use permits::{PERMIT_LIFE, Permit, issue_permit, permit_works, redeem_permit};
 pub use role::{Role, UnknownRole};

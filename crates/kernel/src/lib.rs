@@ -7,6 +7,7 @@
 //! On failure: each module has its own error enum whose text may be shown to the person who sent the value.
 
 pub mod clock;
+pub mod email;
 pub mod ids;
 pub mod loopback;
 pub mod platform;
@@ -14,5 +15,6 @@ pub mod profile_url;
 pub mod sealing;
 pub mod trace;
 
+pub use email::Email;
 pub use loopback::is_loopback;
 pub use platform::Platform;

@@ -178,19 +178,32 @@ pub async fn load_credentials(
     Ok(Some(credentials))
 }
 
-/// Records, to the minute, that the partner called; true when that was news. Costs a write at most once a minute
-/// and partner, whatever is called meanwhile.
-pub async fn touch_last_call(conn: &mut Connection, tenant: TenantId) -> Result<bool, PartnerError> {
-    let touched = sqlx::query!(
-        "
-        update partners set last_api_call_at = date_trunc('minute', now())
-        where id = $1 and (last_api_call_at is null or last_api_call_at < date_trunc('minute', now()))
-        ",
+/// Records, to the minute, that the partner called with a key; true when that was news of the partner. Costs a write
+/// at most once a minute and key, whatever is called meanwhile.
+pub async fn touch_last_call(
+    conn: &mut Connection,
+    tenant: TenantId,
+    key: ApiKeyId,
+) -> Result<bool, PartnerError> {
+    let touched = sqlx::query_scalar!(
+        r#"
+        with key_used as (
+            update partner_api_keys set last_used_at = date_trunc('minute', now())
+            where tenant_id = $1 and id = $2
+              and (last_used_at is null or last_used_at < date_trunc('minute', now()))
+        ), partner_called as (
+            update partners set last_api_call_at = date_trunc('minute', now())
+            where id = $1 and (last_api_call_at is null or last_api_call_at < date_trunc('minute', now()))
+            returning 1
+        )
+        select exists (select from partner_called) as "is_news!"
+        "#,
         tenant.uuid(),
+        key.uuid(),
     )
-    .execute(conn)
+    .fetch_one(conn)
     .await?;
-    Ok(touched.rows_affected() > 0)
+    Ok(touched)
 }
 
 #[cfg(test)]

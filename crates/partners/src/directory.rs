@@ -9,18 +9,22 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use db::Connection;
+use kernel::Email;
 use kernel::ids::{PartnerId, TenantId};
 use kernel::sealing::{Keyring, SealContext};
 use uuid::Uuid;
 
+use crate::contact::{Contact, SealedContact};
 use crate::error::{FieldFault, PartnerError};
-use crate::rotation::{NewKey, insert_key};
+use crate::rotation::{KeyTerms, NewKey, insert_key};
 use crate::subscription::{SHARE_WEIGHT_MAX, Subscription, SubscriptionStatus, SubscriptionTier};
 
 /// Requests a minute of a partner for whom nothing else was asked.
 pub const RATE_LIMIT_DEFAULT: u32 = 100;
 /// Most requests a minute that can be given to a partner.
 pub const RATE_LIMIT_MAX: u32 = 1_000_000;
+/// Most influencers a month that a partner can be given, short of as many as it wants.
+pub const QUOTA_MAX: u32 = 1_000_000;
 /// Longest name of a partner.
 pub const NAME_CHARS_MAX: usize = 200;
 
@@ -39,15 +43,34 @@ pub struct Partner {
     pub rate_limit_per_minute: u32,
     /// What it has bought.
     pub subscription: Subscription,
+    /// Influencers a month, instead of what its tier has.
+    pub monthly_quota: Option<u32>,
     /// Its own weight among those that share the workers, instead of its tier's.
     pub share_weight: Option<i16>,
+    /// Whom to write to, sealed.
+    contact: SealedContact,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Its last authenticated call, to the minute.
     pub last_api_call_at: Option<DateTime<Utc>>,
 }
 
-/// A partner to be made.
+impl Partner {
+    /// Influencers a month; none: as many as wanted.
+    pub fn quota_limit(&self) -> Option<u32> {
+        self.monthly_quota.or_else(|| self.subscription.tier.monthly_quota())
+    }
+
+    /// Whom to write to. Do not log it.
+    ///
+    /// # Errors
+    /// [`PartnerError::Sealing`] when it was sealed with other keys.
+    pub fn contact(&self, keyring: &Keyring) -> Result<Contact, PartnerError> {
+        self.contact.open(keyring, self.id.uuid())
+    }
+}
+
+/// A partner to be made. What is not said is that of [`NewPartner::of`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPartner {
     /// 2 to 64 of a–z, 0–9 and `-`.
@@ -58,6 +81,30 @@ pub struct NewPartner {
     pub tier: SubscriptionTier,
     /// Requests a clock minute, 1 to 1,000,000.
     pub rate_limit_per_minute: u32,
+    /// Whom to write to.
+    pub contact: Contact,
+    /// When the subscription begins; none: now.
+    pub starts_at: Option<DateTime<Utc>>,
+    /// When it ends; none: never.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// Whether it is then renewed.
+    pub auto_renew: bool,
+}
+
+impl NewPartner {
+    /// One that has bought a tier for good, with the usual limit.
+    pub fn of(code: &str, name: &str, tier: SubscriptionTier) -> Self {
+        Self {
+            code: code.to_owned(),
+            name: name.to_owned(),
+            tier,
+            rate_limit_per_minute: RATE_LIMIT_DEFAULT,
+            contact: Contact::default(),
+            starts_at: None,
+            ends_at: None,
+            auto_renew: false,
+        }
+    }
 }
 
 /// A partner just made, with its secrets. The only time the key can be seen.
@@ -95,10 +142,12 @@ pub async fn create(
     let id = PartnerId::new();
     let webhook_secret = format!("whsec_{}", STANDARD.encode(rand::random::<[u8; 32]>()));
     let sealed = keyring.seal(webhook_secret.as_bytes(), &sealed_in(id.uuid()));
+    let contact = SealedContact::of(&new.contact, keyring, id.uuid());
     let inserted = sqlx::query_scalar!(
         "
-        insert into partners (id, code, name, rate_limit_per_minute, webhook_secret)
-        values ($1, $2, $3, $4, $5)
+        insert into partners (id, code, name, rate_limit_per_minute, webhook_secret,
+                              contact_name, contact_email, contact_phone)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
         on conflict on constraint partners_code_key do nothing
         returning created_at
         ",
@@ -107,6 +156,9 @@ pub async fn create(
         new.name.trim(),
         new.rate_limit_per_minute.cast_signed(),
         sealed,
+        contact.name,
+        contact.email,
+        contact.phone,
     )
     .fetch_optional(&mut *conn)
     .await?;
@@ -114,17 +166,22 @@ pub async fn create(
     let status = SubscriptionStatus::Active;
     let starts_at = sqlx::query_scalar!(
         "
-        insert into partner_subscriptions (tenant_id, tier, status, start_date) values ($1, $2, $3, calendar_now())
+        insert into partner_subscriptions (tenant_id, tier, status, start_date, end_date, auto_renew)
+        values ($1, $2, $3, coalesce($4, calendar_now()), $5, $6)
         returning start_date
         ",
         id.uuid(),
         new.tier.as_str(),
         status.as_str(),
+        new.starts_at,
+        new.ends_at,
+        new.auto_renew,
     )
     .fetch_one(&mut *conn)
     .await?;
-    let subscription = Subscription { tier: new.tier, status, starts_at, ends_at: None, auto_renew: false };
-    let key = insert_key(conn, id).await?;
+    let subscription =
+        Subscription { tier: new.tier, status, starts_at, ends_at: new.ends_at, auto_renew: new.auto_renew };
+    let key = insert_key(conn, id, &KeyTerms::default()).await?;
     let partner = Partner {
         id,
         code: new.code,
@@ -132,7 +189,9 @@ pub async fn create(
         is_active: true,
         rate_limit_per_minute: new.rate_limit_per_minute,
         subscription,
+        monthly_quota: None,
         share_weight: None,
+        contact,
         created_at,
         last_api_call_at: None,
     };
@@ -150,7 +209,8 @@ pub async fn list(
         r#"
         select p.id, p.code, p.name, p.is_active, p.rate_limit_per_minute, p.created_at, p.last_api_call_at,
                s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus", s.share_weight,
-               s.start_date, s.end_date, s.auto_renew, calendar_now() as "today!"
+               s.start_date, s.end_date, s.auto_renew, s.monthly_quota, calendar_now() as "today!",
+               p.contact_name, p.contact_email, p.contact_phone
         from partners p join partner_subscriptions s on s.tenant_id = p.id
         where $1::text is null or p.code > $1
         order by p.code
@@ -172,7 +232,8 @@ pub async fn find_by_code_or_id(conn: &mut Connection, text: &str) -> Result<Opt
         r#"
         select p.id, p.code, p.name, p.is_active, p.rate_limit_per_minute, p.created_at, p.last_api_call_at,
                s.tier as "tier: SubscriptionTier", s.status as "status: SubscriptionStatus", s.share_weight,
-               s.start_date, s.end_date, s.auto_renew, calendar_now() as "today!"
+               s.start_date, s.end_date, s.auto_renew, s.monthly_quota, calendar_now() as "today!",
+               p.contact_name, p.contact_email, p.contact_phone
         from partners p join partner_subscriptions s on s.tenant_id = p.id
         where p.code = $1 or p.id = $2
         "#,
@@ -194,11 +255,76 @@ pub async fn lock(conn: &mut Connection, partner: PartnerId) -> Result<Partner, 
     find_by_code_or_id(conn, &partner.to_string()).await?.ok_or(PartnerError::NotFound("partner"))
 }
 
+/// What is to be different about a partner itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartnerChange {
+    /// The name people read.
+    pub name: Option<String>,
+    /// Requests a clock minute.
+    pub rate_limit_per_minute: Option<u32>,
+    /// Somebody else to write to, or nobody.
+    pub contact_name: Option<Option<String>>,
+    /// Another address, or none.
+    pub contact_email: Option<Option<Email>>,
+    /// Another number, or none.
+    pub contact_phone: Option<Option<String>>,
+}
+
+/// Changes a partner that is [locked](lock) and answers it as it is then. All wrong fields are reported at once.
+pub async fn update(
+    conn: &mut Connection,
+    keyring: &Keyring,
+    before: &Partner,
+    change: PartnerChange,
+) -> Result<Partner, PartnerError> {
+    let contact = before.contact(keyring)?;
+    let contact = Contact {
+        name: change.contact_name.unwrap_or(contact.name),
+        email: change.contact_email.unwrap_or(contact.email),
+        phone: change.contact_phone.unwrap_or(contact.phone),
+    };
+    let name = change.name.unwrap_or_else(|| before.name.clone());
+    let rate_limit_per_minute = change.rate_limit_per_minute.unwrap_or(before.rate_limit_per_minute);
+    let mut faults = name_and_limit_faults(&name, rate_limit_per_minute);
+    faults.extend(contact.faults());
+    if !faults.is_empty() {
+        return Err(PartnerError::Invalid(faults));
+    }
+    let contact = SealedContact::of(&contact, keyring, before.id.uuid());
+    sqlx::query!(
+        "
+        update partners
+        set name = $2, rate_limit_per_minute = $3, contact_name = $4, contact_email = $5, contact_phone = $6,
+            updated_at = now()
+        where id = $1
+        ",
+        before.id.uuid(),
+        name.trim(),
+        rate_limit_per_minute.cast_signed(),
+        contact.name,
+        contact.email,
+        contact.phone,
+    )
+    .execute(conn)
+    .await?;
+    Ok(Partner { name: name.trim().to_owned(), rate_limit_per_minute, contact, ..before.clone() })
+}
+
 /// What is to be different about a subscription.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SubscriptionChange {
-    /// Another tier.
+    /// Another tier. It brings its own quota, unless one is given with it.
     pub tier: Option<SubscriptionTier>,
+    /// Suspended, or in force again: then the calendar decides how it stands.
+    pub is_suspended: Option<bool>,
+    /// When it begins.
+    pub starts_at: Option<DateTime<Utc>>,
+    /// When it ends, or never.
+    pub ends_at: Option<Option<DateTime<Utc>>>,
+    /// Whether it is then renewed.
+    pub auto_renew: Option<bool>,
+    /// Influencers a month, or again those of its tier.
+    pub monthly_quota: Option<Option<u32>>,
     /// A weight of the partner's own, or again that of its tier.
     pub share_weight: Option<Option<i16>>,
 }
@@ -210,22 +336,45 @@ pub async fn change_subscription(
     partner: PartnerId,
     change: SubscriptionChange,
 ) -> Result<Partner, PartnerError> {
-    if let Some(Some(weight)) = change.share_weight
-        && !(1..=SHARE_WEIGHT_MAX).contains(&weight)
-    {
-        let message = format!("a whole number from 1 to {SHARE_WEIGHT_MAX}");
-        return Err(PartnerError::Invalid(vec![FieldFault { field: "shareWeight", message }]));
+    let before = find_by_code_or_id(conn, &partner.to_string()).await?;
+    let before = before.ok_or(PartnerError::NotFound("partner"))?;
+    let faults = subscription_faults(&before, &change);
+    if !faults.is_empty() {
+        return Err(PartnerError::Invalid(faults));
     }
+    let monthly_quota = match (change.monthly_quota, change.tier) {
+        (Some(given), _) => given,
+        (None, Some(tier)) if tier != before.subscription.tier => None,
+        (None, _) => before.monthly_quota,
+    };
+    // Only suspension is decided by people; how far the period has come is read off the calendar.
+    let status = match change.is_suspended {
+        Some(true) => Some(SubscriptionStatus::Suspended),
+        Some(false) => Some(SubscriptionStatus::Active),
+        None if before.subscription.status == SubscriptionStatus::Expired && change.ends_at.is_some() => {
+            Some(SubscriptionStatus::Active)
+        }
+        None => None,
+    };
     sqlx::query!(
         "
         update partner_subscriptions
-        set tier = coalesce($2, tier), share_weight = case when $3 then $4 else share_weight end, updated_at = now()
+        set tier = coalesce($2, tier), share_weight = case when $3 then $4 else share_weight end,
+            status = coalesce($5, status), start_date = coalesce($6, start_date),
+            end_date = case when $7 then $8 else end_date end, auto_renew = coalesce($9, auto_renew),
+            monthly_quota = $10, updated_at = now()
         where tenant_id = $1
         ",
         partner.uuid(),
         change.tier.map(SubscriptionTier::as_str),
         change.share_weight.is_some(),
         change.share_weight.flatten(),
+        status.map(SubscriptionStatus::as_str),
+        change.starts_at,
+        change.ends_at.is_some(),
+        change.ends_at.flatten(),
+        change.auto_renew,
+        monthly_quota.map(u32::cast_signed),
     )
     .execute(&mut *conn)
     .await?;
@@ -253,7 +402,7 @@ pub async fn webhook_secret(
         .await?
         .ok_or(PartnerError::NotFound("partner"))?;
     let opened = keyring.open(&sealed, &sealed_in(tenant.uuid()))?;
-    String::from_utf8(opened).map_err(|_| PartnerError::DamagedSecret)
+    String::from_utf8(opened).map_err(|_| PartnerError::Damaged("webhook secret"))
 }
 
 struct PartnerRow {
@@ -270,7 +419,11 @@ struct PartnerRow {
     start_date: DateTime<Utc>,
     end_date: Option<DateTime<Utc>>,
     auto_renew: bool,
+    monthly_quota: Option<i32>,
     today: DateTime<Utc>,
+    contact_name: Option<Vec<u8>>,
+    contact_email: Option<Vec<u8>>,
+    contact_phone: Option<Vec<u8>>,
 }
 
 impl From<PartnerRow> for Partner {
@@ -290,7 +443,13 @@ impl From<PartnerRow> for Partner {
                 auto_renew: row.auto_renew,
             }
             .at(row.today),
+            monthly_quota: row.monthly_quota.map(i32::unsigned_abs),
             share_weight: row.share_weight,
+            contact: SealedContact {
+                name: row.contact_name,
+                email: row.contact_email,
+                phone: row.contact_phone,
+            },
             created_at: row.created_at,
             last_api_call_at: row.last_api_call_at,
         }
@@ -309,12 +468,45 @@ fn faults(new: &NewPartner) -> Vec<FieldFault> {
     if !(2..=64).contains(&new.code.len()) || !new.code.bytes().all(is_code_byte) {
         fault("code", "2 to 64 of a-z, 0-9 and -".to_owned());
     }
-    let name = new.name.trim();
-    if !(1..=NAME_CHARS_MAX).contains(&name.chars().count()) || name.chars().any(char::is_control) {
-        fault("name", format!("1 to {NAME_CHARS_MAX} characters on one line"));
+    faults.extend(name_and_limit_faults(&new.name, new.rate_limit_per_minute));
+    faults.extend(new.contact.faults());
+    if new.ends_at.is_some_and(|end| end <= new.starts_at.unwrap_or_else(kernel::clock::now)) {
+        faults.push(FieldFault { field: "endDate", message: PERIOD.to_owned() });
     }
-    if !(1..=RATE_LIMIT_MAX).contains(&new.rate_limit_per_minute) {
-        fault("rateLimit", format!("1 to {RATE_LIMIT_MAX} requests a minute"));
+    faults
+}
+
+const PERIOD: &str = "after startDate";
+
+fn name_and_limit_faults(name: &str, rate_limit_per_minute: u32) -> Vec<FieldFault> {
+    let mut faults = Vec::new();
+    let name = name.trim();
+    if !(1..=NAME_CHARS_MAX).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        let message = format!("1 to {NAME_CHARS_MAX} characters on one line");
+        faults.push(FieldFault { field: "name", message });
+    }
+    if !(1..=RATE_LIMIT_MAX).contains(&rate_limit_per_minute) {
+        let message = format!("1 to {RATE_LIMIT_MAX} requests a minute");
+        faults.push(FieldFault { field: "rateLimit", message });
+    }
+    faults
+}
+
+fn subscription_faults(before: &Partner, change: &SubscriptionChange) -> Vec<FieldFault> {
+    let mut faults = Vec::new();
+    if let Some(Some(weight)) = change.share_weight
+        && !(1..=SHARE_WEIGHT_MAX).contains(&weight)
+    {
+        let message = format!("a whole number from 1 to {SHARE_WEIGHT_MAX}");
+        faults.push(FieldFault { field: "shareWeight", message });
+    }
+    let starts_at = change.starts_at.unwrap_or(before.subscription.starts_at);
+    if change.ends_at.unwrap_or(before.subscription.ends_at).is_some_and(|end| end <= starts_at) {
+        faults.push(FieldFault { field: "endDate", message: PERIOD.to_owned() });
+    }
+    if change.monthly_quota.flatten().is_some_and(|quota| quota > QUOTA_MAX) {
+        let message = format!("at most {QUOTA_MAX} influencers");
+        faults.push(FieldFault { field: "monthlyQuota", message });
     }
     faults
 }
@@ -344,12 +536,7 @@ mod tests {
     use super::*;
 
     fn new_partner(code: &str, name: &str, rate_limit_per_minute: u32) -> NewPartner {
-        NewPartner {
-            code: code.to_owned(),
-            name: name.to_owned(),
-            tier: SubscriptionTier::Free,
-            rate_limit_per_minute,
-        }
+        NewPartner { rate_limit_per_minute, ..NewPartner::of(code, name, SubscriptionTier::Free) }
     }
 
     #[test]

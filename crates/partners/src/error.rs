@@ -37,12 +37,12 @@ pub enum PartnerError {
         /// How many may work at once.
         live_max: i64,
     },
-    /// The stored secret could not be opened, or a new one not sealed.
-    #[error("a partner's webhook secret could not be sealed or opened")]
+    /// What is stored sealed could not be opened.
+    #[error("what is stored sealed of a partner could not be opened")]
     Sealing(#[from] SealError),
-    /// The opened secret is not text: it was not written by this crate.
-    #[error("a partner's webhook secret is damaged")]
-    DamagedSecret,
+    /// What was opened was not written by this crate.
+    #[error("a partner's {0} is damaged")]
+    Damaged(&'static str),
     /// The database failed.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),

@@ -10,6 +10,7 @@
 //! and `idempotency_keys`.
 
 pub mod authentication;
+pub mod contact;
 pub mod directory;
 mod error;
 pub mod idempotency;
@@ -21,14 +22,15 @@ pub mod rotation;
 pub mod subscription;
 
 pub use authentication::{Access, AuthFailure, Authenticated, Credentials};
-pub use directory::{Created, NewPartner, Partner, SubscriptionChange};
+pub use contact::Contact;
+pub use directory::{Created, NewPartner, Partner, PartnerChange, SubscriptionChange};
 pub use error::{FieldFault, PartnerError};
 pub use idempotency::{Claim, Effect, IdempotencyKey};
 pub use keys::ApiKey;
 pub use quota::{Quota, QuotaMonth};
 pub use rate_window::RateLease;
 pub use requests::{InfluencerRequest, Outcome, RequestStatus};
-pub use rotation::NewKey;
+pub use rotation::{KeySummary, NewKey};
 pub use subscription::{
     Features, SHARE_WEIGHT_MAX, Subscription, SubscriptionStatus, SubscriptionTier, share_weight,
 };

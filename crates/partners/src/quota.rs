@@ -5,6 +5,8 @@
 //! new. [`lock`] puts a partner's requests in order, so however many come at once, never more than the quota is
 //! approved. The figure that is told is the figure that is charged: there is one row, and no cache.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Datelike, Days, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 use db::Connection;
@@ -185,6 +187,49 @@ pub async fn charge(
         .await?;
     }
     Ok((quota, crossings))
+}
+
+/// Corrects a locked month by hand, and answers how it stands then. A line that usage no longer reaches may be told of
+/// again when it does.
+pub async fn set_used(
+    conn: &mut Connection,
+    tenant: TenantId,
+    locked: &LockedQuota,
+    used: u32,
+) -> Result<Quota, PartnerError> {
+    let quota = Quota { used, ..locked.quota };
+    sqlx::query!(
+        "
+        update partner_quota_months
+        set adjusted = $3 - charged,
+            warned_at = case when $4 then warned_at end,
+            exhausted_at = case when $5 then exhausted_at end
+        where tenant_id = $1 and month = $2
+        ",
+        tenant.uuid(),
+        quota.month.first_day,
+        used.cast_signed(),
+        quota.is_nearly_used(),
+        quota.is_exhausted(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(quota)
+}
+
+/// What all partners have used of the month that an instant is in; those who used nothing are not there.
+pub async fn used_by_all(
+    conn: &mut Connection,
+    at: DateTime<Utc>,
+    zone: Tz,
+) -> Result<HashMap<TenantId, u32>, PartnerError> {
+    let rows = sqlx::query!(
+        r#"select tenant_id, charged + adjusted as "used!" from partner_quota_months where month = $1"#,
+        QuotaMonth::at(at, zone).first_day,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (TenantId::from_uuid(row.tenant_id), row.used.unsigned_abs())).collect())
 }
 
 /// Influencers charged on one day.

@@ -30,11 +30,27 @@ pub struct NewKey {
     pub prefix: String,
 }
 
+/// What a new key is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyTerms {
+    /// What people call it.
+    pub name: Option<String>,
+    /// When it stops working; none: never.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Longest name of a key.
+pub const KEY_NAME_CHARS_MAX: usize = 200;
+
 /// What is known about a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySummary {
     /// The key's id; not secret.
     pub id: ApiKeyId,
+    /// What people call it.
+    pub name: Option<String>,
+    /// When it was used last, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
     /// The part it may be recognised by.
     pub prefix: String,
     /// When it was made.
@@ -51,21 +67,54 @@ pub async fn rotate_key(
     conn: &mut Connection,
     partner: PartnerId,
     overlap: Duration,
+    terms: &KeyTerms,
 ) -> Result<NewKey, PartnerError> {
+    check(terms)?;
     if overlap > OVERLAP_MAX {
         let message = format!("at most {} hours", OVERLAP_MAX.as_secs() / 3_600);
         return Err(PartnerError::Invalid(vec![FieldFault { field: "overlap", message }]));
     }
-    // Locked, so that two rotations at once count each other's keys.
-    sqlx::query_scalar!("select id from partners where id = $1 for update", partner.uuid())
-        .fetch_optional(&mut *conn)
-        .await?
-        .ok_or(PartnerError::NotFound("partner"))?;
+    lock(conn, partner).await?;
     match overlap.is_zero() {
         true => revoke_all(conn, partner).await?,
         false => expire_all(conn, partner, overlap).await?,
     }
-    insert_key(conn, partner).await
+    insert_key(conn, partner, terms).await
+}
+
+/// Makes a new key beside those there are. Needs a transaction: several statements belong together.
+pub async fn add_key(
+    conn: &mut Connection,
+    partner: PartnerId,
+    terms: &KeyTerms,
+) -> Result<NewKey, PartnerError> {
+    check(terms)?;
+    lock(conn, partner).await?;
+    insert_key(conn, partner, terms).await
+}
+
+/// Locked, so that two who make keys at once count each other's.
+async fn lock(conn: &mut Connection, partner: PartnerId) -> Result<(), PartnerError> {
+    sqlx::query_scalar!("select id from partners where id = $1 for update", partner.uuid())
+        .fetch_optional(conn)
+        .await?
+        .ok_or(PartnerError::NotFound("partner"))
+        .map(drop)
+}
+
+fn check(terms: &KeyTerms) -> Result<(), PartnerError> {
+    let mut faults = Vec::new();
+    let fits = |name: &String| {
+        (1..=KEY_NAME_CHARS_MAX).contains(&name.trim().chars().count()) && !name.chars().any(char::is_control)
+    };
+    if terms.name.as_ref().is_some_and(|name| !fits(name)) {
+        let message = format!("1 to {KEY_NAME_CHARS_MAX} characters on one line");
+        faults.push(FieldFault { field: "name", message });
+    }
+    if terms.expires_at.is_some_and(|end| end <= kernel::clock::now()) {
+        faults.push(FieldFault { field: "expiresAt", message: "an instant to come".to_owned() });
+    }
+    if faults.is_empty() { Ok(()) } else { Err(PartnerError::Invalid(faults)) }
 }
 
 /// Revokes one key. Revoking it again changes nothing.
@@ -98,7 +147,7 @@ pub async fn list_keys(
 ) -> Result<Vec<KeySummary>, PartnerError> {
     let rows = sqlx::query!(
         "
-        select id, prefix, created_at, expires_at, revoked_at from partner_api_keys
+        select id, name, last_used_at, prefix, created_at, expires_at, revoked_at from partner_api_keys
         where tenant_id = $1 order by id desc limit $2
         ",
         partner.uuid(),
@@ -108,6 +157,8 @@ pub async fn list_keys(
     .await?;
     let summary = rows.into_iter().map(|row| KeySummary {
         id: ApiKeyId::from_uuid(row.id),
+        name: row.name,
+        last_used_at: row.last_used_at,
         prefix: row.prefix,
         created_at: row.created_at,
         expires_at: row.expires_at,
@@ -116,14 +167,18 @@ pub async fn list_keys(
     Ok(summary.collect())
 }
 
-/// Adds a key that does not expire.
-pub(crate) async fn insert_key(conn: &mut Connection, partner: PartnerId) -> Result<NewKey, PartnerError> {
+/// Adds a key.
+pub(crate) async fn insert_key(
+    conn: &mut Connection,
+    partner: PartnerId,
+    terms: &KeyTerms,
+) -> Result<NewKey, PartnerError> {
     let id = ApiKeyId::new();
     let (api_key, hash, prefix) = ApiKey::generate();
     let inserted = sqlx::query!(
         "
-        insert into partner_api_keys (tenant_id, id, prefix, secret_hash)
-        select $1, $2, $3, $4
+        insert into partner_api_keys (tenant_id, id, prefix, secret_hash, name, expires_at)
+        select $1, $2, $3, $4, $6, $7
         where (
             select count(*) from partner_api_keys
             where tenant_id = $1 and revoked_at is null and (expires_at is null or expires_at > now())
@@ -134,6 +189,8 @@ pub(crate) async fn insert_key(conn: &mut Connection, partner: PartnerId) -> Res
         prefix,
         hash.as_slice(),
         KEYS_LIVE_MAX,
+        terms.name.as_deref().map(str::trim),
+        terms.expires_at,
     )
     .execute(conn)
     .await?;

@@ -4,10 +4,14 @@
 
 use std::time::Duration;
 
+use ::partners::Quota;
 use ::partners::{
-    Created, NewKey, NewPartner, Partner, PartnerError, SubscriptionChange, directory, rotation, share_weight,
+    Created, NewKey, NewPartner, Partner, PartnerChange, PartnerError, SubscriptionChange, directory, quota,
+    rotation::{self, KeyTerms},
+    share_weight,
 };
 use audit::AuditError;
+use chrono_tz::Tz;
 use db::Connection;
 use kernel::ids::{ApiKeyId, PartnerId, TenantId};
 use queue::TenantShare;
@@ -42,16 +46,29 @@ pub async fn create(
     let created = directory::create(conn, door.keyring, new).await?;
     let partner = &created.partner;
     set_share(conn, partner).await?;
-    let after = json!({
-        "code": partner.code,
-        // It may be a person's.
-        "name": audit::digest(door.keyring, &partner.name),
-        "tier": partner.subscription.tier,
-        "rateLimitPerMinute": partner.rate_limit_per_minute,
-        "keyId": created.key.id,
-    });
+    let mut after = known(door, partner)?;
+    after["code"] = json!(partner.code);
+    after["subscription"] = bought(partner);
+    after["keyId"] = json!(created.key.id);
     record(conn, door, "partners.create", partner.id, Deed { before: None, after: Some(after) }).await?;
     Ok(created)
+}
+
+/// Changes what is known of a partner.
+///
+/// # Errors
+/// [`PartnerActionError`]; wrong fields leave the transaction usable.
+pub async fn update(
+    conn: &mut Connection,
+    door: &Door<'_>,
+    partner: PartnerId,
+    change: PartnerChange,
+) -> Result<Partner, PartnerActionError> {
+    let before = directory::lock(conn, partner).await?;
+    let after = directory::update(conn, door.keyring, &before, change).await?;
+    let deed = Deed { before: Some(known(door, &before)?), after: Some(known(door, &after)?) };
+    record(conn, door, "partners.update", partner, deed).await?;
+    Ok(after)
 }
 
 /// Changes a partner's subscription, and its share of the workers with it. Jobs that are queued already are claimed by
@@ -73,6 +90,32 @@ pub async fn change_subscription(
     Ok(after)
 }
 
+/// Sets by hand what a partner has used of the present month.
+///
+/// # Errors
+/// [`PartnerActionError`].
+pub async fn set_quota_used(
+    conn: &mut Connection,
+    door: &Door<'_>,
+    partner: PartnerId,
+    used: u32,
+    reason: &str,
+    zone: Tz,
+) -> Result<Quota, PartnerActionError> {
+    let tenant = TenantId::from(partner);
+    let at = quota::calendar_now(conn).await?;
+    let locked = quota::lock(conn, tenant, at, zone).await?;
+    let quota = quota::set_used(conn, tenant, &locked, used).await?;
+    // Admins may name people in it.
+    let reason = audit::digest(door.keyring, reason);
+    let used = |quota: &Quota| json!({"month": quota.month.first_day, "used": quota.used});
+    let mut after = used(&quota);
+    after["reason"] = json!(reason);
+    let deed = Deed { before: Some(used(&locked.quota)), after: Some(after) };
+    record(conn, door, "partners.set_quota_used", partner, deed).await?;
+    Ok(quota)
+}
+
 /// Gives a partner a new key; those before it end at once, or after `overlap`.
 ///
 /// # Errors
@@ -82,10 +125,30 @@ pub async fn rotate_key(
     door: &Door<'_>,
     partner: PartnerId,
     overlap: Duration,
+    terms: KeyTerms,
 ) -> Result<NewKey, PartnerActionError> {
-    let key = rotation::rotate_key(conn, partner, overlap).await?;
-    let after = json!({"keyId": key.id, "prefix": key.prefix, "overlapS": overlap.as_secs()});
+    let key = rotation::rotate_key(conn, partner, overlap, &terms).await?;
+    let expires_at = terms.expires_at;
+    let after = json!({
+        "keyId": key.id, "prefix": key.prefix, "expiresAt": expires_at, "overlapS": overlap.as_secs()
+    });
     record(conn, door, "partners.rotate_key", partner, Deed { before: None, after: Some(after) }).await?;
+    Ok(key)
+}
+
+/// Gives a partner another key beside those it has.
+///
+/// # Errors
+/// [`PartnerActionError`].
+pub async fn add_key(
+    conn: &mut Connection,
+    door: &Door<'_>,
+    partner: PartnerId,
+    terms: KeyTerms,
+) -> Result<NewKey, PartnerActionError> {
+    let key = rotation::add_key(conn, partner, &terms).await?;
+    let after = json!({"keyId": key.id, "prefix": key.prefix, "expiresAt": terms.expires_at});
+    record(conn, door, "partners.add_key", partner, Deed { before: None, after: Some(after) }).await?;
     Ok(key)
 }
 
@@ -114,7 +177,8 @@ pub async fn set_active(
     partner: PartnerId,
     is_active: bool,
 ) -> Result<Partner, PartnerActionError> {
-    let before = directory::lock(conn, partner).await?;
+    let mut now = directory::lock(conn, partner).await?;
+    let was_active = now.is_active;
     let action = match is_active {
         true => {
             directory::activate(conn, partner).await?;
@@ -126,9 +190,10 @@ pub async fn set_active(
         }
     };
     let state = |is_active: bool| Some(json!({ "isActive": is_active }));
-    let deed = Deed { before: state(before.is_active), after: state(is_active) };
+    let deed = Deed { before: state(was_active), after: state(is_active) };
     record(conn, door, action, partner, deed).await?;
-    Ok(Partner { is_active, ..before })
+    now.is_active = is_active;
+    Ok(now)
 }
 
 async fn record(
@@ -141,8 +206,30 @@ async fn record(
     Ok(door.record(conn, action, &partner.to_string(), partner.into(), deed).await?)
 }
 
+/// What is known of a partner; what may be of a person only as a digest.
+fn known(door: &Door<'_>, partner: &Partner) -> Result<Value, PartnerError> {
+    let contact = partner.contact(door.keyring)?;
+    let digest = |value: &Option<String>| value.as_ref().map(|value| audit::digest(door.keyring, value));
+    Ok(json!({
+        "name": audit::digest(door.keyring, &partner.name),
+        "rateLimitPerMinute": partner.rate_limit_per_minute,
+        "contactName": digest(&contact.name),
+        "contactEmail": contact.email.as_ref().map(|email| audit::digest(door.keyring, email.as_str())),
+        "contactPhone": digest(&contact.phone),
+    }))
+}
+
 fn bought(partner: &Partner) -> Value {
-    json!({"tier": partner.subscription.tier, "shareWeight": partner.share_weight})
+    let subscription = &partner.subscription;
+    json!({
+        "tier": subscription.tier,
+        "status": subscription.status,
+        "startDate": subscription.starts_at,
+        "endDate": subscription.ends_at,
+        "autoRenew": subscription.auto_renew,
+        "monthlyQuota": partner.monthly_quota,
+        "shareWeight": partner.share_weight,
+    })
 }
 
 async fn set_share(conn: &mut Connection, partner: &Partner) -> Result<(), queue::Error> {

@@ -7,7 +7,8 @@ use jobs::profiles::{NewEnrich, request_enrich};
 use jobs::tenants::ShareChange;
 use kernel::ids::JobId;
 use kernel::profile_url::ProfileUrl;
-use partners::{NewPartner, SubscriptionChange, SubscriptionTier};
+use partners::rotation::KeyTerms;
+use partners::{NewPartner, PartnerChange, SubscriptionChange, SubscriptionTier};
 use queue::bulk::BulkAction;
 use queue::limits::{Limit, Shape};
 use queue::{ArgIs, JobSearch, Queue, Scope};
@@ -193,9 +194,10 @@ async fn two_changes_of_a_subscription_at_once_tell_what_each_of_them_found() {
         tx.commit().await.unwrap();
     };
     tokio::join!(second, first);
-    let bought = |weight: Option<i16>| json!({"tier": "basic", "shareWeight": weight});
     let id = partner.id.to_string();
-    assert_eq!(last(&db).await, entry("partners.change_subscription", &id, bought(None), bought(Some(3))));
+    let (before, after) =
+        (bought(&db, &partner, "basic", None).await, bought(&db, &partner, "basic", Some(3)).await);
+    assert_eq!(last(&db).await, entry("partners.change_subscription", &id, before, after));
 
     let mut tx = db::begin(db.pool()).await.unwrap();
     jobs::partners::set_active(&mut tx, &door(), partner.id, false).await.unwrap();
@@ -209,23 +211,43 @@ async fn two_changes_of_a_subscription_at_once_tell_what_each_of_them_found() {
     assert_eq!(last(&db).await, entry("partners.deactivate", &id, state.clone(), state));
 }
 
+/// What the log says of a partner's subscription of this tier and weight.
+async fn bought(db: &TestDb, partner: &TestPartner, tier: &str, weight: Option<i16>) -> Value {
+    let mut conn = db.pool().acquire().await.unwrap();
+    let now = partners::directory::find_by_code_or_id(&mut conn, &partner.code).await.unwrap().unwrap();
+    json!({
+        "tier": tier, "status": "active", "startDate": now.subscription.starts_at, "endDate": null,
+        "autoRenew": false, "monthlyQuota": null, "shareWeight": weight,
+    })
+}
+
 #[tokio::test]
 async fn partners_and_their_keys() {
     let db = TestDb::new().await;
     let partner = TestPartner::create(&db, "acme").await;
     let id = partner.id;
-    let change = SubscriptionChange { tier: Some(SubscriptionTier::Basic), share_weight: Some(Some(3)) };
+    let change = SubscriptionChange {
+        tier: Some(SubscriptionTier::Basic),
+        share_weight: Some(Some(3)),
+        ..SubscriptionChange::default()
+    };
     act!(db, jobs::partners::change_subscription, id, change);
-    let bought = |tier: &str, weight: Option<i16>| json!({"tier": tier, "shareWeight": weight});
-    let expected = entry(
-        "partners.change_subscription",
-        &id.to_string(),
-        bought("premium", None),
-        bought("basic", Some(3)),
-    );
+    let (before, after) =
+        (bought(&db, &partner, "premium", None).await, bought(&db, &partner, "basic", Some(3)).await);
+    let expected = entry("partners.change_subscription", &id.to_string(), before, after);
     assert_eq!(last(&db).await, expected);
-    let key = act!(db, jobs::partners::rotate_key, id, Duration::from_secs(60));
-    let after = json!({"keyId": key.id, "prefix": key.prefix, "overlapS": 60});
+    let name = Some("Acme & Daughters".to_owned());
+    act!(db, jobs::partners::update, id, PartnerChange { name, ..PartnerChange::default() });
+    let (action, _, before, after) = last(&db).await;
+    assert_eq!((action.as_str(), before == after), ("partners.update", false));
+    act!(db, jobs::partners::set_quota_used, id, 7, "a mistake", chrono_tz::Asia::Ho_Chi_Minh);
+    let (action, _, _, after) = last(&db).await;
+    assert_eq!((action.as_str(), &after.unwrap()["used"]), ("partners.set_quota_used", &json!(7)));
+    let added = act!(db, jobs::partners::add_key, id, KeyTerms::default());
+    let after = json!({"keyId": added.id, "prefix": added.prefix, "expiresAt": null});
+    assert_eq!(last(&db).await, entry("partners.add_key", &id.to_string(), Value::Null, after));
+    let key = act!(db, jobs::partners::rotate_key, id, Duration::from_secs(60), KeyTerms::default());
+    let after = json!({"keyId": key.id, "prefix": key.prefix, "expiresAt": null, "overlapS": 60});
     assert_eq!(last(&db).await, entry("partners.rotate_key", &id.to_string(), Value::Null, after));
     act!(db, jobs::partners::revoke_key, id, key.id);
     let after = json!({"keyId": key.id, "isRevoked": true});
@@ -273,12 +295,7 @@ async fn schedules() {
 #[tokio::test]
 async fn nothing_personal_is_in_the_log_and_forgetting_a_person_leaves_it_whole() {
     let db = TestDb::new().await;
-    let new = NewPartner {
-        code: "agency".to_owned(),
-        name: "Nguyễn Thị Minh Khai".to_owned(),
-        tier: SubscriptionTier::Free,
-        rate_limit_per_minute: 100,
-    };
+    let new = NewPartner::of("agency", "Nguyễn Thị Minh Khai", SubscriptionTier::Free);
     let partner = TestPartner::create_with(&db, new).await;
     let profile = ProfileUrl::parse("https://www.tiktok.com/@minhkhai").unwrap();
     let callback_url = Some("https://example.com/khai@example.com".to_owned());

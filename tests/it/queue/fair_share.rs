@@ -340,8 +340,7 @@ async fn a_premium_partners_jobs_get_four_times_the_share_of_a_free_ones() {
     let api = TestApi::start(&db).await;
     let mut made = Vec::new();
     for (code, tier) in [("free", SubscriptionTier::Free), ("premium", SubscriptionTier::Premium)] {
-        let (code, name) = (code.to_owned(), code.to_owned());
-        let new = NewPartner { code, name, tier, rate_limit_per_minute: 100_000 };
+        let new = NewPartner { rate_limit_per_minute: 100_000, ..NewPartner::of(code, code, tier) };
         let partner = TestPartner::create_with(&db, new).await;
         wish(&api, &partner, 50).await;
         made.push(partner);

@@ -26,7 +26,8 @@ async fn newest_key(db: &TestDb, partner: &TestPartner) -> ApiKeyId {
 
 async fn rotate(db: &TestDb, partner: &TestPartner, overlap: Duration) -> String {
     let mut tx = db::begin(db.pool()).await.unwrap();
-    let new = rotate_key(&mut tx, partner.id, overlap).await.unwrap();
+    let new =
+        rotate_key(&mut tx, partner.id, overlap, &partners::rotation::KeyTerms::default()).await.unwrap();
     tx.commit().await.unwrap();
     new.api_key.expose().to_owned()
 }

@@ -14,7 +14,7 @@ const JOBS: &str = "/api/v1/jobs";
 
 async fn limited(db: &TestDb, code: &str, rate_limit_per_minute: u32) -> TestPartner {
     let tier = SubscriptionTier::Basic;
-    let new = NewPartner { code: code.to_owned(), name: code.to_owned(), tier, rate_limit_per_minute };
+    let new = NewPartner { rate_limit_per_minute, ..NewPartner::of(code, code, tier) };
     TestPartner::create_with(db, new).await
 }
 

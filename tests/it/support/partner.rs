@@ -24,7 +24,7 @@ impl TestPartner {
         let tier = SubscriptionTier::Premium;
         Self::create_with(
             db,
-            NewPartner { code: code.to_owned(), name: code.to_owned(), tier, rate_limit_per_minute: 100_000 },
+            NewPartner { rate_limit_per_minute: 100_000, ..NewPartner::of(code, code, tier) },
         )
         .await
     }
@@ -40,6 +40,12 @@ impl TestPartner {
             key: created.key.api_key.expose().to_owned(),
             webhook_secret: created.webhook_secret,
         }
+    }
+
+    /// The id of its newest key.
+    pub async fn key_id(&self, db: &TestDb) -> kernel::ids::ApiKeyId {
+        let mut conn = db.pool().acquire().await.unwrap();
+        partners::rotation::list_keys(&mut conn, self.id, 1).await.unwrap()[0].id
     }
 
     /// The partner as an owner of jobs.

@@ -59,7 +59,7 @@ impl FromFields for SignIn {
 
 /// An e-mail address.
 pub(crate) fn email(value: &Value) -> Result<Email, Problem> {
-    Email::parse(text(value)?).map_err(|fault| Problem::invalid(fault.message))
+    Email::parse(text(value)?).map_err(Problem::invalid)
 }
 
 fn kind(value: &Value) -> Result<SessionKind, Problem> {

@@ -10,7 +10,7 @@ use jobs::Door;
 use jobs::partners::{self as actions, PartnerActionError};
 use partners::{
     Created, FieldFault, NewPartner, Partner, PartnerError, SubscriptionChange, SubscriptionTier, directory,
-    share_weight,
+    rotation::KeyTerms, share_weight,
 };
 use serde_json::{Value, json};
 
@@ -183,11 +183,10 @@ async fn create(settings: &Settings, database: &Database, arguments: CreateArgs)
         faults.push(FieldFault { field: "rateLimit", message });
     }
     // With stand-ins for what is wrong, the rest is checked too; nothing of it is kept then.
+    let tier = tier.unwrap_or(SubscriptionTier::Free);
     let new = NewPartner {
-        code: arguments.code,
-        name: arguments.name,
-        tier: tier.unwrap_or(SubscriptionTier::Free),
         rate_limit_per_minute: rate_limit.unwrap_or(directory::RATE_LIMIT_DEFAULT),
+        ..NewPartner::of(&arguments.code, &arguments.name, tier)
     };
     let mut tx = db::begin(&database.pool).await?;
     match create_with_share(&mut tx, &asker.door(), new, arguments.share_weight).await {
@@ -244,6 +243,7 @@ async fn change_subscription(
     let change = SubscriptionChange {
         tier: arguments.tier,
         share_weight: arguments.share_weight.map(|OwnWeight(weight)| weight),
+        ..SubscriptionChange::default()
     };
     let partner = actions::change_subscription(&mut tx, &asker.door(), partner.id, change).await?;
     tx.commit().await?;
@@ -258,7 +258,7 @@ async fn rotate(settings: &Settings, database: &Database, arguments: RotateArgs)
     let mut tx = db::begin(&database.pool).await?;
     let partner = find(&mut tx, &arguments.partner.partner).await?;
     let overlap = Duration::from_secs(arguments.overlap);
-    let key = actions::rotate_key(&mut tx, &asker.door(), partner.id, overlap).await?;
+    let key = actions::rotate_key(&mut tx, &asker.door(), partner.id, overlap, KeyTerms::default()).await?;
     let webhook_secret = directory::webhook_secret(&mut tx, asker.keyring(), partner.id.into()).await?;
     tx.commit().await?;
     Ok(with_secrets(&partner, key.api_key.expose(), &webhook_secret))

@@ -149,7 +149,7 @@ async fn create(
     output: Output,
     arguments: CreateArgs,
 ) -> Result<(), CliError> {
-    let email = Email::parse(&arguments.email).map_err(wrong)?;
+    let email = address(&arguments.email)?;
     let (password, made_up) = match arguments.no_password {
         true => (None, None),
         false => {
@@ -236,11 +236,15 @@ async fn find(conn: &mut Connection, asker: &Asker, text: &str) -> Result<UserId
     if let Ok(id) = text.parse() {
         return Ok(id);
     }
-    let email = Email::parse(text).map_err(wrong)?;
+    let email = address(text)?;
     let found = identity::find_by_email(conn, asker.keyring(), &email).await?;
     found.map(|found| found.person.id).ok_or_else(|| {
         CliError::NotFound(format!("nobody has the address {text}; `millpond users list` shows all"))
     })
+}
+
+fn address(text: &str) -> Result<Email, CliError> {
+    Email::parse(text).map_err(|error| CliError::Usage(format!("email: {error}")))
 }
 
 fn wrong(fault: identity::FieldFault) -> CliError {

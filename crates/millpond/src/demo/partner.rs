@@ -5,6 +5,7 @@ use std::time::Duration;
 use audit::Actor;
 use jobs::Door;
 use jobs::partners::{self as actions, PartnerActionError};
+use partners::rotation::KeyTerms;
 use partners::{NewPartner, PartnerError, SubscriptionTier, directory};
 use reqwest::{Client, Method, RequestBuilder};
 
@@ -32,10 +33,8 @@ pub(crate) struct Credentials {
 /// Makes the partner; on a kept data folder, where it is there already, gives it a new key.
 pub(crate) async fn obtain(house: &House) -> Result<Credentials, CliError> {
     let new = NewPartner {
-        code: CODE.to_owned(),
-        name: NAME.to_owned(),
-        tier: SubscriptionTier::Premium,
         rate_limit_per_minute: RATE_LIMIT_PER_MINUTE,
+        ..NewPartner::of(CODE, NAME, SubscriptionTier::Premium)
     };
     let door = Door { actor: Actor::System("the demonstration"), request_id: None, keyring: &house.keyring };
     let mut tx = db::begin(&house.database.pool).await?;
@@ -43,7 +42,8 @@ pub(crate) async fn obtain(house: &House) -> Result<Credentials, CliError> {
         Ok(created) => (created.key.api_key, created.webhook_secret),
         Err(PartnerActionError::Partner(PartnerError::CodeTaken { holder, .. })) => {
             actions::set_active(&mut tx, &door, holder, true).await?;
-            let key = actions::rotate_key(&mut tx, &door, holder, Duration::ZERO).await?;
+            let key =
+                actions::rotate_key(&mut tx, &door, holder, Duration::ZERO, KeyTerms::default()).await?;
             (key.api_key, directory::webhook_secret(&mut tx, &house.keyring, holder.into()).await?)
         }
         Err(error) => return Err(error.into()),

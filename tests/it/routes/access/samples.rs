@@ -17,7 +17,7 @@ use super::World;
 use crate::routes::stage::{accepted, profile};
 use crate::support::creators::{crawl, creators};
 use crate::support::person::{PASSWORD, TestPerson, operator_door};
-use crate::support::{ManualWorker, keyring};
+use crate::support::{ManualWorker, TestPartner, keyring};
 
 /// The parts of a request.
 #[derive(Default)]
@@ -71,6 +71,20 @@ pub async fn of(world: &World, operation: &str, me: &TestPerson) -> Sample {
         "requestInfluencers" => {
             let found = creators(&world.db, [crawl(&unused("creator"))]).await;
             body(json!({ "influencerIds": found }))
+        }
+        "listPartners" => plain(),
+        "showPartner" => gap(&world.partner.code),
+        "createPartner" => body(json!({ "code": unused("partner").to_lowercase(), "name": "A partner" })),
+        "changePartner" => Sample { gap: Some(world.partner.id.to_string()), ..body(json!({ "name": "T" })) },
+        "changeSubscription" => {
+            Sample { gap: Some(world.partner.code.clone()), ..body(json!({ "tier": "premium" })) }
+        }
+        "addPartnerKey" => Sample { gap: Some(another_partner(world).await.code), ..body(json!({})) },
+        "regeneratePartnerKey" => Sample { gap: Some(another_partner(world).await.code), ..body(json!({})) },
+        "revokePartnerKey" => {
+            let partner = another_partner(world).await;
+            let key = partner.key_id(&world.db).await;
+            Sample { gap: Some(partner.code), ..body(json!({ "keyId": key })) }
         }
         "enrichProfile" => body(json!({ "url": profile(&unused("asked")) })),
         "getJob" | "cancelJob" => gap(partners_job(world).await),
@@ -193,4 +207,9 @@ async fn dead_job(world: &World) -> JobId {
         world.worker.settle(&claimed, Err(JobError::fatal("TEST", "for the test"))).await;
     }
     job
+}
+
+/// One whose keys nobody else here needs.
+async fn another_partner(world: &World) -> TestPartner {
+    TestPartner::create(&world.db, &unused("partner").to_lowercase()).await
 }

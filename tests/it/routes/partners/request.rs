@@ -26,8 +26,7 @@ impl Scene {
         let db = TestDb::new().await;
         let ids = creators(&db, (0..how_many).map(|number| crawl(&format!("creator{number}")))).await;
         let api = TestApi::start(&db).await;
-        let new =
-            NewPartner { code: "techcombank".into(), name: "T".into(), tier, rate_limit_per_minute: 100_000 };
+        let new = NewPartner { rate_limit_per_minute: 100_000, ..NewPartner::of("techcombank", "T", tier) };
         let partner = TestPartner::create_with(&db, new).await;
         Self { db, api, partner, ids }
     }

@@ -23,7 +23,7 @@ import time
 import urllib.parse
 import urllib.request
 
-PEOPLES_PATHS = "^/api/v1/ops/"
+PEOPLES_PATHS = "^/api/v1/(admin|ops)/"
 PARTNERS_PATHS = "^/api/v1/(jobs|partners|profiles)"
 PATHS = f"{PEOPLES_PATHS}|{PARTNERS_PATHS}"
 CHECKS = ("not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
@@ -38,8 +38,9 @@ PASSWORD = "correct horse battery"
 # Schemathesis finds the ids of what is there, and would use them.
 NOT_ASKED = ["stopWorker"]
 # The job that is known has ended, and is not called off. What the filter of a bulk change may hold the document says in
-# words alone: most that are made up are refused. Of the creators that were enriched none is public.
-NEVER_DONE = {"callJobOff", "cancelJob", "requestInfluencers", "startBulk"}
+# words alone: most that are made up are refused. Of the creators that were enriched none is public. Nobody guesses the id
+# of a key.
+NEVER_DONE = {"callJobOff", "cancelJob", "requestInfluencers", "revokePartnerKey", "startBulk"}
 METHODS = ("get", "put", "post", "patch", "delete")
 
 
@@ -166,14 +167,18 @@ def streams(document):
 
 
 def known_ids(url, token, failed_job, document):
-    """Names of what is there, for the gaps of paths, as Schemathesis' settings take them. People are changed who do not ask."""
+    """Names of what is there, for the gaps of paths, as Schemathesis' settings take them. People and partners are changed who do
+    not ask."""
     def first(path, key):
         answer = expect(200, ask("GET", f"{url}{path}", Authorization=f"Bearer {token}"))
         return json.loads(answer[2])["data"][0][key]
 
     other = {"email": "other@example.com", "role": "viewer"}
     made = expect(201, ask("POST", f"{url}/api/v1/ops/users", other, Authorization=f"Bearer {token}"))
+    other = {"code": "other", "name": "Other"}
+    expect(201, ask("POST", f"{url}/api/v1/admin/partners", other, Authorization=f"Bearer {token}"))
     there = {
+        "/api/v1/admin/partners/{id}": "other",
         "/api/v1/jobs/{id}": failed_job,
         "/api/v1/ops/jobs/{id}": failed_job,
         "/api/v1/ops/users/{id}": json.loads(made[2])["data"]["id"],

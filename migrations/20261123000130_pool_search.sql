@@ -16,10 +16,3 @@ end
 $$;
 create trigger pool_influencers_changed before insert or update on pool_influencers
     for each row execute function stamp_pool_change();
-
--- How names are compared: without regard to letter case and accents ("Đặng Thu Hà" is "dang thu ha").
-create function fold_name(name text) returns text
-language sql immutable strict parallel safe as $$
-    select lower(regexp_replace(
-        translate(normalize(name, nfkd), 'đĐłŁøØßıİ', 'ddlloosii'), '[\u0300-\u036f]', '', 'g'))
-$$;

@@ -1,9 +1,11 @@
 //! `Idempotency-Key`: repeats of a POST whose answer was lost.
 
 use axum::extract::FromRequestParts;
+use db::Connection;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
-use partners::IdempotencyKey;
+use kernel::ids::TenantId;
+use partners::idempotency::{self, Claim, Effect, IdempotencyKey};
 use sha2::{Digest, Sha256};
 
 use crate::error::ApiError;
@@ -24,9 +26,43 @@ pub struct Idempotency {
 }
 
 impl Idempotency {
-    /// The key, and the fingerprint of this request with this body, if there is a key.
-    pub fn of(&self, body: &[u8]) -> Option<(&IdempotencyKey, [u8; 32])> {
-        self.key.as_ref().map(|key| (key, self.fingerprint(body)))
+    /// What this request with this body made before; none when it is new, and then whatever it makes is to be
+    /// [kept](Idempotency::keep) in the same transaction. Without a key every request is new.
+    ///
+    /// # Errors
+    /// 409 while it is being carried out, 422 when another request used the key.
+    pub async fn earlier(
+        &self,
+        conn: &mut Connection,
+        tenant: TenantId,
+        body: &[u8],
+    ) -> Result<Option<Effect>, ApiError> {
+        let Some(key) = &self.key else { return Ok(None) };
+        match idempotency::claim(conn, tenant, key, &self.fingerprint(body)).await? {
+            Claim::New => Ok(None),
+            Claim::Replay(effect) => Ok(Some(effect)),
+            Claim::KeyReused => Err(ApiError::IdempotencyKeyReused),
+            Claim::InFlight => {
+                Err(ApiError::Conflict("a request with this Idempotency-Key is being carried out".into()))
+            }
+        }
+    }
+
+    /// Remembers what this request with this body made, if it has a key.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn keep(
+        &self,
+        conn: &mut Connection,
+        tenant: TenantId,
+        body: &[u8],
+        effect: Effect,
+    ) -> Result<(), ApiError> {
+        if let Some(key) = &self.key {
+            idempotency::store(conn, tenant, key, &self.fingerprint(body), effect).await?;
+        }
+        Ok(())
     }
 
     /// SHA-256 of method, path and body. Lengths separate the parts, so that no two requests share one by moving

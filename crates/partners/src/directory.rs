@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::contact::{Contact, SealedContact};
 use crate::error::{FieldFault, PartnerError};
+use crate::quota;
 use crate::rotation::{KeyTerms, NewKey, insert_key};
 use crate::subscription::{SHARE_WEIGHT_MAX, Subscription, SubscriptionStatus, SubscriptionTier};
 
@@ -135,7 +136,9 @@ pub async fn create(
     keyring: &Keyring,
     new: NewPartner,
 ) -> Result<Created, PartnerError> {
-    let faults = faults(&new);
+    let now = quota::calendar_now(conn).await?;
+    let starts_at = new.starts_at.unwrap_or(now);
+    let faults = faults(&new, starts_at);
     if !faults.is_empty() {
         return Err(PartnerError::Invalid(faults));
     }
@@ -164,20 +167,19 @@ pub async fn create(
     .await?;
     let Some(created_at) = inserted else { return Err(taken(conn, new.code).await?) };
     let status = SubscriptionStatus::Active;
-    let starts_at = sqlx::query_scalar!(
+    sqlx::query!(
         "
         insert into partner_subscriptions (tenant_id, tier, status, start_date, end_date, auto_renew)
-        values ($1, $2, $3, coalesce($4, calendar_now()), $5, $6)
-        returning start_date
+        values ($1, $2, $3, $4, $5, $6)
         ",
         id.uuid(),
         new.tier.as_str(),
         status.as_str(),
-        new.starts_at,
+        starts_at,
         new.ends_at,
         new.auto_renew,
     )
-    .fetch_one(&mut *conn)
+    .execute(&mut *conn)
     .await?;
     let subscription =
         Subscription { tier: new.tier, status, starts_at, ends_at: new.ends_at, auto_renew: new.auto_renew };
@@ -461,7 +463,7 @@ fn sealed_in(partner: Uuid) -> SealContext {
 }
 
 /// The same limits as the table's constraints, but told all at once and in words.
-fn faults(new: &NewPartner) -> Vec<FieldFault> {
+fn faults(new: &NewPartner, starts_at: DateTime<Utc>) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     let mut fault = |field, message: String| faults.push(FieldFault { field, message });
     let is_code_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -470,7 +472,7 @@ fn faults(new: &NewPartner) -> Vec<FieldFault> {
     }
     faults.extend(name_and_limit_faults(&new.name, new.rate_limit_per_minute));
     faults.extend(new.contact.faults());
-    if new.ends_at.is_some_and(|end| end <= new.starts_at.unwrap_or_else(kernel::clock::now)) {
+    if new.ends_at.is_some_and(|end| end <= starts_at) {
         faults.push(FieldFault { field: "endDate", message: PERIOD.to_owned() });
     }
     faults
@@ -539,23 +541,27 @@ mod tests {
         NewPartner { rate_limit_per_minute, ..NewPartner::of(code, name, SubscriptionTier::Free) }
     }
 
+    fn faults_of(new: NewPartner) -> Vec<FieldFault> {
+        faults(&new, DateTime::UNIX_EPOCH)
+    }
+
     #[test]
     fn all_wrong_fields_are_told_at_once() {
         let wrong: Vec<&str> =
-            faults(&new_partner("Tech_Bank", " \t ", 0)).iter().map(|fault| fault.field).collect();
+            faults_of(new_partner("Tech_Bank", " \t ", 0)).iter().map(|fault| fault.field).collect();
         assert_eq!(wrong, ["code", "name", "rateLimit"]);
     }
 
     #[test]
     fn codes_and_names_are_accepted_up_to_their_limits() {
         for code in ["ab", "techcombank", "7-eleven", &"a".repeat(64)] {
-            assert!(faults(&new_partner(code, "Ngân hàng Kỹ Thương", RATE_LIMIT_MAX)).is_empty(), "{code}");
+            assert!(faults_of(new_partner(code, "Ngân hàng Kỹ Thương", RATE_LIMIT_MAX)).is_empty(), "{code}");
         }
         for code in ["", "a", "Ab", "a b", "a_b", "ngân", &"a".repeat(65)] {
-            assert_eq!(faults(&new_partner(code, "N", 1)).len(), 1, "{code}");
+            assert_eq!(faults_of(new_partner(code, "N", 1)).len(), 1, "{code}");
         }
-        assert!(faults(&new_partner("ab", &"ạ".repeat(NAME_CHARS_MAX), 1)).is_empty());
-        assert_eq!(faults(&new_partner("ab", &"a".repeat(NAME_CHARS_MAX + 1), 1)).len(), 1);
-        assert_eq!(faults(&new_partner("ab", "two\nlines", RATE_LIMIT_MAX + 1)).len(), 2);
+        assert!(faults_of(new_partner("ab", &"ạ".repeat(NAME_CHARS_MAX), 1)).is_empty());
+        assert_eq!(faults_of(new_partner("ab", &"a".repeat(NAME_CHARS_MAX + 1), 1)).len(), 1);
+        assert_eq!(faults_of(new_partner("ab", "two\nlines", RATE_LIMIT_MAX + 1)).len(), 2);
     }
 }

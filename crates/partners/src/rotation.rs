@@ -69,12 +69,11 @@ pub async fn rotate_key(
     overlap: Duration,
     terms: &KeyTerms,
 ) -> Result<NewKey, PartnerError> {
-    check(terms)?;
     if overlap > OVERLAP_MAX {
         let message = format!("at most {} hours", OVERLAP_MAX.as_secs() / 3_600);
         return Err(PartnerError::Invalid(vec![FieldFault { field: "overlap", message }]));
     }
-    lock(conn, partner).await?;
+    check(terms, lock(conn, partner).await?)?;
     match overlap.is_zero() {
         true => revoke_all(conn, partner).await?,
         false => expire_all(conn, partner, overlap).await?,
@@ -88,21 +87,20 @@ pub async fn add_key(
     partner: PartnerId,
     terms: &KeyTerms,
 ) -> Result<NewKey, PartnerError> {
-    check(terms)?;
-    lock(conn, partner).await?;
+    check(terms, lock(conn, partner).await?)?;
     insert_key(conn, partner, terms).await
 }
 
-/// Locked, so that two who make keys at once count each other's.
-async fn lock(conn: &mut Connection, partner: PartnerId) -> Result<(), PartnerError> {
-    sqlx::query_scalar!("select id from partners where id = $1 for update", partner.uuid())
-        .fetch_optional(conn)
-        .await?
-        .ok_or(PartnerError::NotFound("partner"))
-        .map(drop)
+/// Locked, so that two who make keys at once count each other's; answers the time.
+async fn lock(conn: &mut Connection, partner: PartnerId) -> Result<DateTime<Utc>, PartnerError> {
+    let now = sqlx::query_scalar!(
+        r#"select now() as "now!" from partners where id = $1 for update"#,
+        partner.uuid(),
+    );
+    now.fetch_optional(conn).await?.ok_or(PartnerError::NotFound("partner"))
 }
 
-fn check(terms: &KeyTerms) -> Result<(), PartnerError> {
+fn check(terms: &KeyTerms, now: DateTime<Utc>) -> Result<(), PartnerError> {
     let mut faults = Vec::new();
     let fits = |name: &String| {
         (1..=KEY_NAME_CHARS_MAX).contains(&name.trim().chars().count()) && !name.chars().any(char::is_control)
@@ -111,7 +109,7 @@ fn check(terms: &KeyTerms) -> Result<(), PartnerError> {
         let message = format!("1 to {KEY_NAME_CHARS_MAX} characters on one line");
         faults.push(FieldFault { field: "name", message });
     }
-    if terms.expires_at.is_some_and(|end| end <= kernel::clock::now()) {
+    if terms.expires_at.is_some_and(|end| end <= now) {
         faults.push(FieldFault { field: "expiresAt", message: "an instant to come".to_owned() });
     }
     if faults.is_empty() { Ok(()) } else { Err(PartnerError::Invalid(faults)) }

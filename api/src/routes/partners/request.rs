@@ -13,7 +13,7 @@ use http::StatusCode;
 use jobs::pool::{Asking, request_influencers};
 use kernel::Platform;
 use kernel::ids::InfluencerId;
-use partners::idempotency::{self, Claim, Effect};
+use partners::idempotency::Effect;
 use partners::requests::{INFLUENCERS_MAX, REASON_CHARS_MAX, find};
 use partners::{Authenticated, InfluencerRequest, Outcome};
 use pool::{PoolEntry, servable};
@@ -214,28 +214,21 @@ async fn decide_once(
     body: &[u8],
     asking: Asking,
 ) -> Result<Decided, ApiError> {
-    let (tenant, door) = (partner.tenant, door(state, partner));
-    let Some((key, fingerprint)) = idempotency.of(body) else {
-        let (request, entries) = request_influencers(conn, &door, asking).await?;
-        return Ok(Decided { request, entries, replayed: false });
-    };
-    match idempotency::claim(conn, tenant, key, &fingerprint).await? {
-        Claim::New => {
-            let (request, entries) = request_influencers(conn, &door, asking).await?;
-            let effect = Effect::Influencers(request.id);
-            idempotency::store(conn, tenant, key, &fingerprint, effect).await?;
+    let tenant = partner.tenant;
+    match idempotency.earlier(conn, tenant, body).await? {
+        None => {
+            let (request, entries) = request_influencers(conn, &door(state, partner), asking).await?;
+            idempotency.keep(conn, tenant, body, Effect::Influencers(request.id)).await?;
             Ok(Decided { request, entries, replayed: false })
         }
-        Claim::Replay(Effect::Influencers(id)) => {
+        Some(Effect::Influencers(id)) => {
             let request = find(conn, tenant, id, asking.zone).await?.ok_or(ApiError::NotFound("request"))?;
             let approved: Vec<InfluencerId> = request.with(Outcome::Approved).collect();
             let entries = servable(conn, &approved).await?;
             Ok(Decided { request, entries, replayed: true })
         }
-        Claim::Replay(_) | Claim::KeyReused => Err(ApiError::IdempotencyKeyReused),
-        Claim::InFlight => {
-            Err(ApiError::Conflict("a request with this Idempotency-Key is being carried out".into()))
-        }
+        // The fingerprint holds the path, so what another route made is never told here.
+        Some(Effect::Job(_)) => Err(ApiError::IdempotencyKeyReused),
     }
 }
 

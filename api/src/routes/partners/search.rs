@@ -28,7 +28,7 @@ const FOLLOWERS_MAX: u32 = u32::MAX;
 
 /// Whom to find, and which page.
 #[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[allow(dead_code)] // The schema of what `Search` reads.
 pub struct SearchParams {
     /// `beauty`, `tech`, `lifestyle`, `food`, `travel` or `gaming`.

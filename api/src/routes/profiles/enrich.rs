@@ -14,7 +14,7 @@ use jobs::Door;
 use jobs::profiles::{Enrich, NewEnrich, request_enrich};
 use kernel::ids::{JobId, TenantId};
 use kernel::profile_url::ProfileUrl;
-use partners::idempotency::{self, Claim, Effect};
+use partners::idempotency::Effect;
 use queue::{Job, JobStatus, Queue};
 use serde::Serialize;
 use url::Url;
@@ -162,20 +162,15 @@ async fn request_once(
     new: NewEnrich,
 ) -> Result<Asked, ApiError> {
     let tenant = TenantId::from(new.partner);
-    let Some((key, fingerprint)) = idempotency.of(body) else {
-        return Ok(Asked { job: request_enrich(conn, door, new).await?, replayed: false });
-    };
-    match idempotency::claim(conn, tenant, key, &fingerprint).await? {
-        Claim::New => {
+    match idempotency.earlier(conn, tenant, body).await? {
+        None => {
             let job = request_enrich(conn, door, new).await?;
-            idempotency::store(conn, tenant, key, &fingerprint, Effect::Job(job)).await?;
+            idempotency.keep(conn, tenant, body, Effect::Job(job)).await?;
             Ok(Asked { job, replayed: false })
         }
-        Claim::Replay(Effect::Job(job)) => Ok(Asked { job, replayed: true }),
-        Claim::Replay(_) | Claim::KeyReused => Err(ApiError::IdempotencyKeyReused),
-        Claim::InFlight => {
-            Err(ApiError::Conflict("a request with this Idempotency-Key is being carried out".into()))
-        }
+        Some(Effect::Job(job)) => Ok(Asked { job, replayed: true }),
+        // The fingerprint holds the path, so what another route made is never told here.
+        Some(Effect::Influencers(_)) => Err(ApiError::IdempotencyKeyReused),
     }
 }
 

@@ -263,6 +263,16 @@ async fn a_subscription_changes_its_tier_period_and_quota_by_hand_with_a_reason(
     changed(json!({ "status": "active" })).await;
     eventually("it is in force", async || scene.calls("techcombank", &partner.key).await == 200).await;
 
+    // One that has expired comes back with another end.
+    sqlx::query!("update partner_subscriptions set status = 'expired'")
+        .execute(scene.db.pool())
+        .await
+        .unwrap();
+    let body = changed(json!({ "autoRenew": true })).await;
+    assert_eq!(body["subscription"]["status"], "expired");
+    let body = changed(json!({ "endDate": "2126-01-01T00:00:00Z" })).await;
+    assert_eq!(body["subscription"]["status"], "active");
+
     for (body, field) in [
         (json!({ "monthlyQuota": 10 }), "reason"),
         (json!({ "usedThisMonth": 1 }), "reason"),

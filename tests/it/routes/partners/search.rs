@@ -190,6 +190,25 @@ async fn pages_by_offset_and_by_cursor_meet_every_match_once_and_agree_with_the_
 }
 
 #[tokio::test]
+async fn every_documented_parameter_is_known_and_its_example_is_accepted() {
+    let (scene, _) = Scene::of([]).await;
+    let document = Answer::to(scene.api.request(Method::GET, "/api-docs/openapi.json")).await.expect(200);
+    let parameters = document["paths"][SEARCH]["get"]["parameters"].as_array().unwrap().clone();
+    assert_eq!(parameters.len(), 11);
+    for parameter in parameters {
+        let name = parameter["name"].as_str().unwrap();
+        let body = scene.search(&format!("{name}=%01")).await.refusal(400, "VALIDATION_ERROR");
+        assert_eq!(body["error"]["details"][0]["code"], "INVALID", "{name}");
+        let example = match &parameter["example"] {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            number => number.to_string(),
+        };
+        scene.search(&format!("{name}={example}")).await.expect(200);
+    }
+}
+
+#[tokio::test]
 async fn every_wrong_parameter_is_told_at_once() {
     let (scene, _) = Scene::of([]).await;
     let query = "category=cars&platform=x&minFollowers=-1&maxFollowers=many&minEngagement=1e3&minScore=101&limit=0\

@@ -11,6 +11,7 @@ use std::any::Any;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use partners::Feature;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -63,6 +64,9 @@ pub enum ApiError {
         /// The reason, for programs.
         reason: Box<Fault>,
     },
+    /// 403: the subscription's tier does not have it.
+    #[error("the subscription's tier does not have {}; those that do: {}", .0.as_str(), tiers_with(*.0))]
+    FeatureNotInPlan(Feature),
     /// 429: too many requests; another attempt makes sense after the given seconds.
     #[error("{message}")]
     RateLimited {
@@ -132,7 +136,7 @@ impl ApiError {
             Self::Unauthorized | Self::NotSignedIn | Self::WrongPassword | Self::NotProven => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Forbidden { .. } | Self::FeatureNotInPlan(_) => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Validation(_) => StatusCode::BAD_REQUEST,
@@ -152,6 +156,7 @@ impl ApiError {
         match self {
             Self::Unauthorized | Self::NotSignedIn | Self::WrongPassword | Self::NotProven => "UNAUTHORIZED",
             Self::Forbidden { .. } => "FORBIDDEN",
+            Self::FeatureNotInPlan(_) => "FEATURE_NOT_IN_PLAN",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::NotFound(_) => "NOT_FOUND",
             Self::Validation(_) => "VALIDATION_ERROR",
@@ -170,6 +175,10 @@ impl ApiError {
         match self {
             Self::Validation(faults) => Some(faults.iter().take(FAULTS_LISTED_MAX).cloned().collect()),
             Self::Forbidden { reason, .. } => Some(vec![(**reason).clone()]),
+            Self::FeatureNotInPlan(feature) => {
+                let message = format!("in the tiers {}", tiers_with(*feature));
+                Some(vec![Fault::new(feature.as_str(), "NOT_IN_PLAN", message)])
+            }
             _ => None,
         }
     }
@@ -253,7 +262,26 @@ pub(crate) fn panicked(cause: Box<dyn Any + Send>) -> Response {
     ApiError::Panicked(message).into_response()
 }
 
+fn tiers_with(feature: Feature) -> String {
+    feature.tiers().map(|tier| tier.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feature_that_the_tier_lacks_is_refused_by_name_with_the_tiers_that_have_it() {
+        let refusal = ApiError::FeatureNotInPlan(Feature::BatchRefresh);
+        assert_eq!((refusal.status().as_u16(), refusal.code()), (403, "FEATURE_NOT_IN_PLAN"));
+        let told = refusal.details().unwrap().remove(0);
+        assert_eq!((told.field.as_str(), told.code), ("batchRefresh", "NOT_IN_PLAN"));
+        assert_eq!(told.message, "in the tiers basic, premium, enterprise");
+        assert!(refusal.to_string().contains("batchRefresh; those that do: basic, premium, enterprise"));
+    }
 }

@@ -16,7 +16,7 @@ use crate::middleware::{
     request_metrics::measure_request, security_headers::secure, shed::shed_load, time_limit::limit_time,
 };
 use crate::openapi;
-use crate::routes::{admin, docs, health, jobs, ops, partners, profiles, session};
+use crate::routes::{admin, docs, health, jobs, ops, partners, profiles, session, welcome};
 use crate::state::ApiState;
 
 /// Smaller answers fit one packet anyway.
@@ -47,6 +47,7 @@ fn session_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(session::password::change))
         .routes(routes!(session::password_reset::ask))
         .routes(routes!(session::password_reset::choose))
+        .routes(routes!(welcome::reveal))
         .routes(routes!(session::sessions::list))
         .routes(routes!(session::sessions::end))
 }
@@ -60,6 +61,11 @@ fn admin_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(admin::keys::regenerate))
         .routes(routes!(admin::keys::revoke))
         .routes(routes!(admin::subscription::change))
+        .routes(routes!(admin::subscriptions::list))
+        .routes(routes!(admin::subscriptions::history))
+        .routes(routes!(admin::requests::list))
+        .routes(routes!(admin::usage::show))
+        .routes(routes!(admin::notifications::send))
 }
 
 /// What operators see and do.
@@ -122,6 +128,7 @@ pub fn router(state: ApiState) -> Result<Router, Box<dyn std::error::Error + Sen
         .merge(probe_routes());
     let (router, document) = api.split_for_parts();
     let router = router.with_state(state).merge(docs::routes(&openapi::complete(document))?);
+    let router = router.merge(welcome::page());
     Ok(surrounded(router))
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 use jobs::maintenance::{PruneJobs, RollUpHistory};
+use jobs::partners::FollowCalendar;
 use queue::Job;
 use schedules::{Definition, Missed};
 use serde_json::json;
@@ -44,6 +45,16 @@ pub const ALL: &[Declared] = &[
         time_zone: Tz::UTC,
         kind: RollUpHistory::KIND,
         // It catches up by itself.
+        missed: Missed::Once,
+        jitter: Duration::ZERO,
+    },
+    Declared {
+        name: FollowCalendar::KIND,
+        // Every minute: how subscriptions stand is read off the calendar, this only tells of it.
+        cron: "45 * * * * *",
+        time_zone: Tz::UTC,
+        kind: FollowCalendar::KIND,
+        // It takes every step that is due.
         missed: Missed::Once,
         jitter: Duration::ZERO,
     },

@@ -15,6 +15,10 @@ mod maintenance {
     mod roll_up_history;
 }
 
+mod partners {
+    mod follow_calendar;
+}
+
 mod people {
     mod send_reset;
 }

@@ -25,6 +25,8 @@ mod jobs {
 
 mod admin {
     mod partners;
+    mod telling;
+    mod usage;
 }
 
 mod partners {

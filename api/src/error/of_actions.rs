@@ -57,6 +57,18 @@ impl From<jobs::partners::PartnerActionError> for ApiError {
             PartnerActionError::Partner(error) => error.into(),
             PartnerActionError::Queue(error) => error.into(),
             PartnerActionError::Audit(error) => error.into(),
+            PartnerActionError::Telling(error) => error.into(),
+        }
+    }
+}
+
+impl From<jobs::partners::TellingError> for ApiError {
+    fn from(error: jobs::partners::TellingError) -> Self {
+        use jobs::partners::TellingError;
+        match error {
+            TellingError::Partner(error) => error.into(),
+            TellingError::Queue(error) => error.into(),
+            TellingError::Webhook(error) => error.into(),
         }
     }
 }
@@ -167,7 +179,7 @@ impl From<jobs::pool::RequestError> for ApiError {
         match error {
             RequestError::Partner(error) => error.into(),
             RequestError::Pool(error) => error.into(),
-            RequestError::Webhook(error) => error.into(),
+            RequestError::Telling(error) => error.into(),
             RequestError::Audit(error) => error.into(),
         }
     }

@@ -12,6 +12,7 @@ use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::request::Parts;
 use jobs::Door;
+use partners::Feature;
 use partners::{Access, ApiKey, AuthFailure, Authenticated};
 
 use super::credential_cache::{CredentialHash, Remembered};
@@ -27,6 +28,17 @@ pub struct Partner(pub Authenticated);
 /// A caller whose subscription allows using the product: the pool and profiles.
 #[derive(Clone, Debug)]
 pub struct Subscriber(pub Authenticated);
+
+impl Subscriber {
+    /// Goes no further unless the subscription's tier has a feature.
+    ///
+    /// # Errors
+    /// 403, which says which tiers have it.
+    pub fn needs(&self, feature: Feature) -> Result<(), ApiError> {
+        let has_it = feature.is_in(self.0.subscription.tier);
+        if has_it { Ok(()) } else { Err(ApiError::FeatureNotInPlan(feature)) }
+    }
+}
 
 /// The door through which a partner acts, by this request.
 pub(crate) fn door<'a>(state: &'a ApiState, partner: &Authenticated) -> Door<'a> {

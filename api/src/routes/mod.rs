@@ -9,6 +9,7 @@ pub mod ops;
 pub mod partners;
 pub mod profiles;
 pub mod session;
+pub mod welcome;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 

@@ -353,7 +353,8 @@ pub async fn change_subscription(
     let status = match change.is_suspended {
         Some(true) => Some(SubscriptionStatus::Suspended),
         Some(false) => Some(SubscriptionStatus::Active),
-        None if before.subscription.status == SubscriptionStatus::Expired && change.ends_at.is_some() => {
+        // Another end begins anew, also for what the calendar has led to.
+        None if change.ends_at.is_some() && before.subscription.status != SubscriptionStatus::Suspended => {
             Some(SubscriptionStatus::Active)
         }
         None => None,

@@ -6,10 +6,11 @@
 //!
 //! This crate is SQL and rules over `&mut db::Connection`. It opens no transaction: where several statements belong
 //! together, the function says so. Only this crate writes the tables `partners`, `partner_subscriptions`,
-//! `partner_api_keys`, `partner_rate_windows`, `partner_quota_months`, `influencer_requests`, `influencer_request_items`
-//! and `idempotency_keys`.
+//! `partner_subscription_changes`, `partner_api_keys`, `partner_key_reveals`, `partner_rate_windows`,
+//! `partner_quota_months`, `influencer_requests`, `influencer_request_items` and `idempotency_keys`.
 
 pub mod authentication;
+pub mod changes;
 pub mod contact;
 pub mod directory;
 mod error;
@@ -17,9 +18,13 @@ pub mod idempotency;
 pub mod keys;
 pub mod quota;
 pub mod rate_window;
+pub mod renewal;
+pub mod request_history;
 pub mod requests;
+pub mod reveals;
 pub mod rotation;
 pub mod subscription;
+pub mod usage;
 
 pub use authentication::{Access, AuthFailure, Authenticated, Credentials};
 pub use contact::Contact;
@@ -32,5 +37,5 @@ pub use rate_window::RateLease;
 pub use requests::{InfluencerRequest, Outcome, RequestStatus};
 pub use rotation::{KeySummary, NewKey};
 pub use subscription::{
-    Features, SHARE_WEIGHT_MAX, Subscription, SubscriptionStatus, SubscriptionTier, share_weight,
+    Feature, Features, SHARE_WEIGHT_MAX, Subscription, SubscriptionStatus, SubscriptionTier, share_weight,
 };

@@ -37,7 +37,7 @@ impl QuotaMonth {
 }
 
 /// The instant at which a day begins. Where clocks skip midnight it begins when they go on.
-fn midnight(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
+pub(crate) fn midnight(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
     let begins = (0..24).find_map(|hour| zone.from_local_datetime(&day.and_hms_opt(hour, 0, 0)?).earliest());
     begins.map_or_else(|| day.and_time(chrono::NaiveTime::MIN).and_utc(), |begins| begins.to_utc())
 }

@@ -106,7 +106,8 @@ impl RequestStatus {
 }
 
 impl Outcome {
-    const fn as_str(self) -> &'static str {
+    /// The name in the database and on the wire.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Approved => "approved",
             Self::QuotaExceeded => "quota_exceeded",

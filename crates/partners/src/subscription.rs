@@ -113,6 +113,51 @@ pub struct Features {
     pub custom_integration: bool,
 }
 
+/// Something that a tier allows or does not, as far as the API is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// Search the pool.
+    PoolSearch,
+    /// Request influencers from it.
+    PoolRequest,
+    /// Enrich profiles.
+    ProfileEnrich,
+    /// Refresh profiles in batches.
+    BatchRefresh,
+    /// Register webhook endpoints.
+    Webhooks,
+}
+
+impl Feature {
+    /// The name partners see it under.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PoolSearch => "poolSearch",
+            Self::PoolRequest => "poolRequest",
+            Self::ProfileEnrich => "profileEnrich",
+            Self::BatchRefresh => "batchRefresh",
+            Self::Webhooks => "webhooks",
+        }
+    }
+
+    /// Whether a tier allows it.
+    pub const fn is_in(self, tier: SubscriptionTier) -> bool {
+        let features = tier.features();
+        match self {
+            Self::PoolSearch => features.pool_search,
+            Self::PoolRequest => features.pool_request,
+            Self::ProfileEnrich => features.profile_enrich,
+            Self::BatchRefresh => features.batch_refresh,
+            Self::Webhooks => features.webhooks,
+        }
+    }
+
+    /// The tiers that allow it, least first.
+    pub fn tiers(self) -> impl Iterator<Item = SubscriptionTier> {
+        SubscriptionTier::ALL.into_iter().filter(move |tier| self.is_in(*tier))
+    }
+}
+
 impl SubscriptionTier {
     /// All tiers, least first.
     pub const ALL: [Self; 4] = [Self::Free, Self::Basic, Self::Premium, Self::Enterprise];

@@ -14,6 +14,16 @@ pub enum EventType {
     QuotaWarning,
     /// All of a month's quota is used.
     QuotaExhausted,
+    /// The subscription ends within seven days.
+    SubscriptionExpiring,
+    /// It has ended and works on for seven days.
+    SubscriptionGracePeriod,
+    /// It works no more.
+    SubscriptionExpired,
+    /// It was changed or renewed.
+    SubscriptionUpdated,
+    /// An admin writes.
+    PartnerMessage,
 }
 
 impl EventType {
@@ -22,6 +32,11 @@ impl EventType {
         match self {
             Self::QuotaWarning => "quota.warning",
             Self::QuotaExhausted => "quota.exhausted",
+            Self::SubscriptionExpiring => "subscription.expiring",
+            Self::SubscriptionGracePeriod => "subscription.grace_period",
+            Self::SubscriptionExpired => "subscription.expired",
+            Self::SubscriptionUpdated => "subscription.updated",
+            Self::PartnerMessage => "partner.message",
         }
     }
 }

@@ -1,21 +1,18 @@
 //! What people do to partners, one function each whatever the door. They want a connection with an open transaction.
-//! A partner's subscription decides its share of the workers, so both change in one transaction: whoever made or changed a
-//! subscription in another way would leave the share as it was.
 
 use std::time::Duration;
 
-use ::partners::Quota;
 use ::partners::{
-    Created, NewKey, NewPartner, Partner, PartnerChange, PartnerError, SubscriptionChange, directory, quota,
+    Created, NewKey, NewPartner, Partner, PartnerChange, PartnerError, directory,
     rotation::{self, KeyTerms},
-    share_weight,
 };
 use audit::AuditError;
-use chrono_tz::Tz;
 use db::Connection;
-use kernel::ids::{ApiKeyId, PartnerId, TenantId};
-use queue::TenantShare;
+use kernel::ids::{ApiKeyId, PartnerId};
 use serde_json::{Value, json};
+
+use super::subscription::{bought, set_share};
+use super::telling::TellingError;
 
 use crate::{Deed, Door};
 
@@ -32,6 +29,9 @@ pub enum PartnerActionError {
     /// The entry of the audit log was not stored.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// What the partner is to be told was not stored.
+    #[error(transparent)]
+    Telling(#[from] TellingError),
 }
 
 /// Makes a partner, with its share of the workers: see [`directory::create`].
@@ -69,51 +69,6 @@ pub async fn update(
     let deed = Deed { before: Some(known(door, &before)?), after: Some(known(door, &after)?) };
     record(conn, door, "partners.update", partner, deed).await?;
     Ok(after)
-}
-
-/// Changes a partner's subscription, and its share of the workers with it. Jobs that are queued already are claimed by
-/// the new share.
-///
-/// # Errors
-/// [`PartnerActionError`].
-pub async fn change_subscription(
-    conn: &mut Connection,
-    door: &Door<'_>,
-    partner: PartnerId,
-    change: SubscriptionChange,
-) -> Result<Partner, PartnerActionError> {
-    let before = directory::lock(conn, partner).await?;
-    let after = directory::change_subscription(conn, partner, change).await?;
-    set_share(conn, &after).await?;
-    let deed = Deed { before: Some(bought(&before)), after: Some(bought(&after)) };
-    record(conn, door, "partners.change_subscription", partner, deed).await?;
-    Ok(after)
-}
-
-/// Sets by hand what a partner has used of the present month.
-///
-/// # Errors
-/// [`PartnerActionError`].
-pub async fn set_quota_used(
-    conn: &mut Connection,
-    door: &Door<'_>,
-    partner: PartnerId,
-    used: u32,
-    reason: &str,
-    zone: Tz,
-) -> Result<Quota, PartnerActionError> {
-    let tenant = TenantId::from(partner);
-    let at = quota::calendar_now(conn).await?;
-    let locked = quota::lock(conn, tenant, at, zone).await?;
-    let quota = quota::set_used(conn, tenant, &locked, used).await?;
-    // Admins may name people in it.
-    let reason = audit::digest(door.keyring, reason);
-    let used = |quota: &Quota| json!({"month": quota.month.first_day, "used": quota.used});
-    let mut after = used(&quota);
-    after["reason"] = json!(reason);
-    let deed = Deed { before: Some(used(&locked.quota)), after: Some(after) };
-    record(conn, door, "partners.set_quota_used", partner, deed).await?;
-    Ok(quota)
 }
 
 /// Gives a partner a new key; those before it end at once, or after `overlap`.
@@ -196,7 +151,7 @@ pub async fn set_active(
     Ok(now)
 }
 
-async fn record(
+pub(super) async fn record(
     conn: &mut Connection,
     door: &Door<'_>,
     action: &str,
@@ -217,25 +172,4 @@ fn known(door: &Door<'_>, partner: &Partner) -> Result<Value, PartnerError> {
         "contactEmail": contact.email.as_ref().map(|email| audit::digest(door.keyring, email.as_str())),
         "contactPhone": digest(&contact.phone),
     }))
-}
-
-fn bought(partner: &Partner) -> Value {
-    let subscription = &partner.subscription;
-    json!({
-        "tier": subscription.tier,
-        "status": subscription.status,
-        "startDate": subscription.starts_at,
-        "endDate": subscription.ends_at,
-        "autoRenew": subscription.auto_renew,
-        "monthlyQuota": partner.monthly_quota,
-        "shareWeight": partner.share_weight,
-    })
-}
-
-async fn set_share(conn: &mut Connection, partner: &Partner) -> Result<(), queue::Error> {
-    let tenant = TenantId::from(partner.id);
-    let weight = share_weight(partner.subscription.tier, partner.share_weight);
-    // A cap that an operator set stays.
-    let before = queue::lock_tenant_share(conn, tenant).await?;
-    queue::set_tenant(conn, tenant, TenantShare { weight, ..before }).await
 }

@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 
 use ::partners::requests::{charged, decide, store};
-use ::partners::{InfluencerRequest, Outcome, PartnerError, Quota, quota};
+use ::partners::{InfluencerRequest, Outcome, PartnerError, quota};
 use ::pool::{PoolEntry, PoolError, servable};
-use ::webhooks::{EventType, NewEvent, WebhookError, append};
 use audit::AuditError;
 use chrono_tz::Tz;
 use db::Connection;
 use kernel::ids::{ApiKeyId, InfluencerId, PartnerId, RequestId, TenantId};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::partners::{TellingError, tell_of_quota};
 use crate::{Deed, Door};
 
 /// A partner's request for influencers.
@@ -19,8 +19,6 @@ use crate::{Deed, Door};
 pub struct Asking {
     /// Who asks.
     pub partner: PartnerId,
-    /// What it calls itself.
-    pub code: String,
     /// With which key.
     pub key: ApiKeyId,
     /// Whom for, in the order in which quota is spent.
@@ -40,9 +38,9 @@ pub enum RequestError {
     /// Of the pool.
     #[error(transparent)]
     Pool(#[from] PoolError),
-    /// An event was not stored.
+    /// The partner could not be told.
     #[error(transparent)]
-    Webhook(#[from] WebhookError),
+    Telling(#[from] TellingError),
     /// The entry of the audit log was not stored.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -73,17 +71,10 @@ pub async fn request_influencers(
     let units = u32::try_from(units).unwrap_or(u32::MAX);
     let (quota, crossed) = quota::charge(conn, tenant, &locked, units, at).await?;
     let id = RequestId::new();
-    let Asking { key, reason, code, .. } = asking;
+    let Asking { key, reason, .. } = asking;
     let request = InfluencerRequest { id, key, reason, decisions, quota, requested_at: at };
     store(conn, tenant, &request, zone).await?;
-    for (is_crossed, event_type) in
-        [(crossed.warning, EventType::QuotaWarning), (crossed.exhausted, EventType::QuotaExhausted)]
-    {
-        if is_crossed {
-            let data = told_of_quota(&code, &quota);
-            append(conn, NewEvent { tenant, event_type, occurred_at: at, data }).await?;
-        }
-    }
+    tell_of_quota(conn, door, asking.partner, &quota, crossed, at).await?;
     let after = json!({
         "keyId": request.key,
         "status": request.status().as_str(),
@@ -97,15 +88,4 @@ pub async fn request_influencers(
     let deed = Deed { before: Some(json!({"quotaUsed": locked.quota.used})), after: Some(after) };
     door.record(conn, "pool.request", &id.to_string(), tenant, deed).await?;
     Ok((request, entries))
-}
-
-fn told_of_quota(code: &str, quota: &Quota) -> Value {
-    json!({
-        "partnerId": code,
-        "month": quota.month.first_day.format("%Y-%m").to_string(),
-        "used": quota.used,
-        "limit": quota.limit,
-        "remaining": quota.remaining(),
-        "resetsAt": quota.month.resets_at,
-    })
 }

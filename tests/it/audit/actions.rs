@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jobs::ops::{BulkRequest, start_bulk};
+use jobs::partners::SubscriptionOrder;
 use jobs::profiles::{NewEnrich, request_enrich};
 use jobs::tenants::ShareChange;
 use kernel::ids::JobId;
@@ -126,7 +127,7 @@ async fn tenants() {
     // A new tier does not take a weight back that an operator gave.
     let tier =
         SubscriptionChange { tier: Some(SubscriptionTier::Enterprise), ..SubscriptionChange::default() };
-    act!(db, jobs::partners::change_subscription, partner.id, tier);
+    act!(db, jobs::partners::change_subscription, partner.id, order(tier));
     let change = ShareChange { concurrency_max: Some(None), ..ShareChange::default() };
     act!(db, jobs::tenants::set_share, partner.tenant(), change);
     assert_eq!(last(&db).await, entry("tenants.set_share", &id, state(7, Some(3)), state(7, None)));
@@ -155,7 +156,7 @@ async fn a_weight_and_a_cap_that_are_changed_at_once_are_both_kept() {
     jobs::tenants::set_share(&mut tx, &door(), partner.tenant(), cap).await.unwrap();
     let tier =
         SubscriptionChange { tier: Some(SubscriptionTier::Enterprise), ..SubscriptionChange::default() };
-    let weight = async { act!(db, jobs::partners::change_subscription, partner.id, tier) };
+    let weight = async { act!(db, jobs::partners::change_subscription, partner.id, order(tier)) };
     let cap = async {
         so_many_wait(db.pool(), 1).await;
         tx.commit().await.unwrap();
@@ -168,7 +169,7 @@ async fn a_weight_and_a_cap_that_are_changed_at_once_are_both_kept() {
     // And the other way about.
     let mut tx = db::begin(db.pool()).await.unwrap();
     let tier = SubscriptionChange { tier: Some(SubscriptionTier::Free), ..SubscriptionChange::default() };
-    jobs::partners::change_subscription(&mut tx, &door(), partner.id, tier).await.unwrap();
+    jobs::partners::change_subscription(&mut tx, &door(), partner.id, order(tier)).await.unwrap();
     let cap = ShareChange { concurrency_max: Some(None), ..ShareChange::default() };
     let cap = async { act!(db, jobs::tenants::set_share, partner.tenant(), cap) };
     let weight = async {
@@ -180,15 +181,19 @@ async fn a_weight_and_a_cap_that_are_changed_at_once_are_both_kept() {
     assert_eq!(last(&db).await, entry("tenants.set_share", &id, state(1, Some(3)), state(1, None)));
 }
 
+fn order(change: SubscriptionChange) -> SubscriptionOrder {
+    SubscriptionOrder::of(change, chrono_tz::Asia::Ho_Chi_Minh)
+}
+
 #[tokio::test]
 async fn two_changes_of_a_subscription_at_once_tell_what_each_of_them_found() {
     let db = TestDb::new().await;
     let partner = TestPartner::create(&db, "acme").await;
     let mut tx = db::begin(db.pool()).await.unwrap();
     let tier = SubscriptionChange { tier: Some(SubscriptionTier::Basic), ..SubscriptionChange::default() };
-    jobs::partners::change_subscription(&mut tx, &door(), partner.id, tier).await.unwrap();
+    jobs::partners::change_subscription(&mut tx, &door(), partner.id, order(tier)).await.unwrap();
     let weight = SubscriptionChange { share_weight: Some(Some(3)), ..SubscriptionChange::default() };
-    let second = async { act!(db, jobs::partners::change_subscription, partner.id, weight) };
+    let second = async { act!(db, jobs::partners::change_subscription, partner.id, order(weight)) };
     let first = async {
         so_many_wait(db.pool(), 1).await;
         tx.commit().await.unwrap();
@@ -231,7 +236,7 @@ async fn partners_and_their_keys() {
         share_weight: Some(Some(3)),
         ..SubscriptionChange::default()
     };
-    act!(db, jobs::partners::change_subscription, id, change);
+    act!(db, jobs::partners::change_subscription, id, order(change));
     let (before, after) =
         (bought(&db, &partner, "premium", None).await, bought(&db, &partner, "basic", Some(3)).await);
     let expected = entry("partners.change_subscription", &id.to_string(), before, after);
@@ -240,7 +245,9 @@ async fn partners_and_their_keys() {
     act!(db, jobs::partners::update, id, PartnerChange { name, ..PartnerChange::default() });
     let (action, _, before, after) = last(&db).await;
     assert_eq!((action.as_str(), before == after), ("partners.update", false));
-    act!(db, jobs::partners::set_quota_used, id, 7, "a mistake", chrono_tz::Asia::Ho_Chi_Minh);
+    let nothing = order(SubscriptionChange::default());
+    let correction = SubscriptionOrder { used: Some(7), reason: Some("a mistake".to_owned()), ..nothing };
+    act!(db, jobs::partners::change_subscription, id, correction);
     let (action, _, _, after) = last(&db).await;
     assert_eq!((action.as_str(), &after.unwrap()["used"]), ("partners.set_quota_used", &json!(7)));
     let added = act!(db, jobs::partners::add_key, id, KeyTerms::default());

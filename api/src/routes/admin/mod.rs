@@ -1,8 +1,12 @@
 //! What admins decide about partners (S0 FR-008 and FR-010). Whoever is signed in may read; only admins change.
 
 pub mod keys;
+pub mod notifications;
 pub mod partners;
+pub mod requests;
 pub mod subscription;
+pub mod subscriptions;
+pub mod usage;
 
 use ::partners::{Partner, directory};
 use axum::extract::FromRequestParts;

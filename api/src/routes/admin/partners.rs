@@ -8,9 +8,11 @@ use ::partners::{
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use db::Connection;
 use http::StatusCode;
 use jobs::partners as actions;
 use kernel::ids::TenantId;
+use queue::Queue;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -178,14 +180,18 @@ pub async fn list(
     let mut conn = reading(&state).await?;
     let at = calendar_now(&mut conn).await?;
     let used = used_by_all(&mut conn, at, zone).await?;
-    let partners = directory::list(&mut conn, None, PARTNERS_MAX).await?;
-    let shown = partners.into_iter().filter(|partner| listing.filter.holds(partner));
+    let shown = all_partners(&mut conn).await?.into_iter().filter(|partner| listing.filter.holds(partner));
     let rows = shown.map(|partner| {
         let used = used.get(&TenantId::from(partner.id)).copied().unwrap_or_default();
         let quota = Quota { month: ::partners::QuotaMonth::at(at, zone), used, limit: partner.quota_limit() };
         PartnerRow::of(partner, quota)
     });
     listing.answer(rows.collect())
+}
+
+/// Every partner, by code.
+pub(super) async fn all_partners(conn: &mut Connection) -> Result<Vec<Partner>, ApiError> {
+    Ok(directory::list(conn, None, PARTNERS_MAX).await?)
 }
 
 /// All that is known of a partner.
@@ -371,6 +377,9 @@ pub struct CreatedPartner {
     api_key: String,
     /// What its callbacks are signed with: shown this once.
     webhook_secret: String,
+    /// Whether a mail welcomes it, with a link under which the key is shown once more, within seven days: false without a
+    /// contact address.
+    is_welcomed: bool,
 }
 
 /// Make a partner
@@ -389,11 +398,18 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let Wanted(new) = body.fields.finish(Wanted::read)?;
     let mut tx = db::begin(state.pool()).await?;
-    let created = actions::create(&mut tx, &door(&state, &me), new).await?;
+    let door = door(&state, &me);
+    let created = actions::create(&mut tx, &door, new).await?;
+    let mail = actions::welcome(&mut tx, &door, &created, &state.public_url()).await?;
     let partner = PartnerDetail::of(&mut tx, &state, created.partner).await?;
     tx.commit().await?;
-    let api_key = created.key.api_key.expose().to_owned();
-    let made = CreatedPartner { partner, api_key, webhook_secret: created.webhook_secret };
+    state.waker().wake(Queue::Maintenance);
+    let made = CreatedPartner {
+        partner,
+        api_key: created.key.api_key.expose().to_owned(),
+        webhook_secret: created.webhook_secret,
+        is_welcomed: mail.is_some(),
+    };
     Ok((StatusCode::CREATED, Data::of(made)).into_response())
 }
 

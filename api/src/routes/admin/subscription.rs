@@ -4,7 +4,8 @@ use ::partners::directory::QUOTA_MAX;
 use ::partners::{Partner, SubscriptionChange};
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use jobs::partners as actions;
+use jobs::partners::{self as actions, SubscriptionOrder};
+use queue::Queue;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -83,7 +84,7 @@ pub struct SubscriptionChangeSchema {
     /// What counts as used of the present month. Needs `reason`.
     #[schema(required = false, nullable = false, minimum = 0, maximum = 1000000)]
     used_this_month: u32,
-    /// Why the quota is changed by hand; kept as a digest in the audit log.
+    /// Why, for the subscription's history. Required to change the quota by hand.
     #[schema(required = false, nullable = false, min_length = 1, max_length = 500)]
     reason: String,
 }
@@ -137,7 +138,8 @@ fn reason(value: &Value) -> Result<String, Problem> {
 
 /// Change a subscription
 ///
-/// A new limit holds at once, and what is used stays used. Jobs that are queued already are worked by the new share.
+/// A new limit holds at once, and what is used stays used. Jobs that are queued already are worked by the new share. The
+/// partner is told, by mail and by event.
 #[utoipa::path(
     patch, path = "/api/v1/admin/partners/{id}/subscription", tag = "Partners",
     operation_id = "changeSubscription",
@@ -158,11 +160,10 @@ pub async fn change(
     let door = door(&state, &me);
     let mut tx = db::begin(state.pool()).await?;
     let partner = path.find(&mut tx).await?;
-    let partner = actions::change_subscription(&mut tx, &door, partner.id, subscription).await?;
-    if let (Some(used), Some(reason)) = (used, reason) {
-        actions::set_quota_used(&mut tx, &door, partner.id, used, &reason, state.quota_zone()).await?;
-    }
+    let order = SubscriptionOrder { change: subscription, used, reason, zone: state.quota_zone() };
+    let partner = actions::change_subscription(&mut tx, &door, partner.id, order).await?;
     let partner = PartnerDetail::of(&mut tx, &state, partner).await?;
     tx.commit().await?;
+    state.waker().wake(Queue::Maintenance);
     Ok(Data::of(partner))
 }

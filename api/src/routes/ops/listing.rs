@@ -161,6 +161,22 @@ impl<T: Listed, F> Listing<T, F> {
         self.sort
     }
 
+    /// Of a list in one order alone.
+    ///
+    /// # Errors
+    /// 400 when another is asked for.
+    pub fn refuse_sort(&self, only: &str) -> Result<(), ApiError> {
+        let (name, descending) = only.strip_prefix('-').map_or((only, false), |name| (name, true));
+        match self.sort {
+            Some(sort) if (sort.field, sort.descending) != (name, descending) => Err(ApiError::invalid(
+                "sort",
+                "INVALID",
+                format!("must be `{only}`, the only order there is"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The answer with a page that was read with its own cursor.
     ///
     /// # Errors

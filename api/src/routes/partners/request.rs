@@ -13,6 +13,7 @@ use http::StatusCode;
 use jobs::pool::{Asking, request_influencers};
 use kernel::Platform;
 use kernel::ids::InfluencerId;
+use partners::Feature;
 use partners::idempotency::Effect;
 use partners::requests::{INFLUENCERS_MAX, REASON_CHARS_MAX, find};
 use partners::{Authenticated, InfluencerRequest, Outcome};
@@ -178,14 +179,15 @@ pub struct PoolRequestRefused {
         (status = 422, description = "the Idempotency-Key was used for another request", body = ErrorBody)))]
 pub async fn request(
     State(state): State<ApiState>,
-    Subscriber(partner): Subscriber,
+    subscriber: Subscriber,
     idempotency: Idempotency,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
+    subscriber.needs(Feature::PoolRequest)?;
+    let Subscriber(partner) = subscriber;
     let wish = body.fields.finish(Wish::read)?;
     let asking = Asking {
         partner: partner.partner,
-        code: partner.code.clone(),
         key: partner.key,
         influencers: wish.influencers,
         reason: wish.reason,

@@ -5,6 +5,7 @@ use axum::extract::State;
 use db::keyset;
 use kernel::Platform;
 use kernel::ids::InfluencerId;
+use partners::Feature;
 use pool::search::{From, Preview, SearchFilter, SearchSort, SortKey, TOTAL_EXACT_MAX, previews};
 use serde::Serialize;
 use serde_json::Value;
@@ -154,9 +155,10 @@ pub struct SearchResult {
         (status = 400, description = "parameters are wrong; all of them", body = ErrorBody)))]
 pub async fn search(
     State(state): State<ApiState>,
-    Subscriber(_partner): Subscriber,
+    subscriber: Subscriber,
     Query(search): Query<Search>,
 ) -> Result<Json<SearchResult>, ApiError> {
+    subscriber.needs(Feature::PoolSearch)?;
     let index = state.search_index();
     index.in_step(state.pool().acquire()).await?;
     let found = index.find(&search.filter, search.sort, search.from, search.limit as usize);

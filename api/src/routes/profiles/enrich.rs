@@ -14,6 +14,7 @@ use jobs::Door;
 use jobs::profiles::{Enrich, NewEnrich, request_enrich};
 use kernel::ids::{JobId, TenantId};
 use kernel::profile_url::ProfileUrl;
+use partners::Feature;
 use partners::idempotency::Effect;
 use queue::{Job, JobStatus, Queue};
 use serde::Serialize;
@@ -102,11 +103,13 @@ pub struct EnrichAccepted {
         (status = 422, description = "the Idempotency-Key was used for another request", body = ErrorBody)))]
 pub async fn enrich(
     State(state): State<ApiState>,
-    Subscriber(partner): Subscriber,
+    subscriber: Subscriber,
     prefer: PreferWait,
     idempotency: Idempotency,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
+    subscriber.needs(Feature::ProfileEnrich)?;
+    let Subscriber(partner) = subscriber;
     let wish = body.fields.finish(|fields| Wish::read(fields, state.allow_loopback()))?;
     let new = NewEnrich {
         partner: partner.partner,

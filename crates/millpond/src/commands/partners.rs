@@ -1,18 +1,27 @@
 //! `millpond partners …`: partners, their API keys and webhook secrets. Works beside a running `up` on the same data
 //! folder.
 
-use std::time::Duration;
+mod account;
+mod keys;
+mod subscription;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use config::Settings;
 use db::{Connection, Pool};
 use jobs::Door;
-use jobs::partners::{self as actions, PartnerActionError};
+use jobs::partners::SubscriptionOrder;
+use jobs::partners::{self as actions, PartnerActionError, TellingError};
+use kernel::Email;
 use partners::{
-    Created, FieldFault, NewPartner, Partner, PartnerError, SubscriptionChange, SubscriptionTier, directory,
-    rotation::KeyTerms, share_weight,
+    Contact, Created, FieldFault, NewPartner, Partner, PartnerError, SubscriptionChange, SubscriptionTier,
+    directory, share_weight,
 };
 use serde_json::{Value, json};
+
+use account::{NotifyArgs, UpdateArgs};
+use keys::{AddKeyArgs, RevokeKeyArgs, RotateArgs};
+use subscription::SubscriptionArgs;
 
 use crate::cli::Globals;
 use crate::error::CliError;
@@ -29,10 +38,20 @@ pub(crate) enum PartnersCommand {
     Create(CreateArgs),
     /// Show all partners
     List,
-    /// Change what a partner has bought, or its share of the workers
+    /// Show a partner with its contact, its quota and its keys
+    Show(PartnerArg),
+    /// Change a partner's name, contact or rate limit
+    Update(UpdateArgs),
+    /// Change what a partner has bought, until when, its quota, or its share of the workers
     Subscription(SubscriptionArgs),
     /// Give a partner a new key; the old ones end, at once or after a while
     RotateKey(RotateArgs),
+    /// Give a partner another key beside those it has
+    AddKey(AddKeyArgs),
+    /// End one key of a partner, everywhere within 5 s
+    RevokeKey(RevokeKeyArgs),
+    /// Write to a partner, by mail and by webhook
+    Notify(NotifyArgs),
     /// Stop a partner from calling; its jobs and keys stay
     Deactivate(PartnerArg),
     /// Let a partner call again
@@ -63,51 +82,30 @@ pub(crate) struct CreateArgs {
     /// Its weight among those that share the workers, instead of its tier's (free 1, basic 2, premium 4, enterprise 8)
     #[arg(long, value_name = "WEIGHT")]
     share_weight: Option<i16>,
+    /// When the subscription ends, e.g. 2027-12-31T17:00:00Z; never unless given
+    #[arg(long, value_name = "INSTANT")]
+    ends: Option<DateTime<Utc>>,
+    /// At its end the subscription goes on for another period of the same length
+    #[arg(long, requires = "ends")]
+    auto_renew: bool,
+    #[command(flatten)]
+    contact: ContactArgs,
     #[command(flatten)]
     form: SecretForm,
 }
 
-/// Arguments of `partners subscription`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  millpond partners subscription acme --tier enterprise
-  millpond partners subscription acme --share-weight 6
-  millpond partners subscription acme --share-weight tier     again as its tier says")]
-pub(crate) struct SubscriptionArgs {
-    #[command(flatten)]
-    partner: PartnerArg,
-    /// free, basic, premium or enterprise
-    #[arg(long, required_unless_present = "share_weight")]
-    tier: Option<SubscriptionTier>,
-    /// Its weight among those that share the workers (1 to 1000), or `tier`
-    #[arg(long, value_name = "WEIGHT", value_parser = own_weight)]
-    share_weight: Option<OwnWeight>,
-}
-
-/// A weight of the partner's own; none: that of its tier.
-#[derive(Debug, Clone, Copy)]
-struct OwnWeight(Option<i16>);
-
-fn own_weight(text: &str) -> Result<OwnWeight, String> {
-    match text {
-        "tier" => Ok(OwnWeight(None)),
-        number => {
-            number.parse().map(|weight| OwnWeight(Some(weight))).map_err(|_| "a number, or `tier`".to_owned())
-        }
-    }
-}
-
-/// Arguments of `partners rotate-key`.
-#[derive(Debug, Args)]
-pub(crate) struct RotateArgs {
-    #[command(flatten)]
-    partner: PartnerArg,
-    /// How long the old keys go on working
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    overlap: u64,
-    #[command(flatten)]
-    form: SecretForm,
+/// Whom to write to.
+#[derive(Debug, Clone, Args)]
+struct ContactArgs {
+    /// Whom to write to
+    #[arg(long, value_name = "NAME")]
+    contact_name: Option<String>,
+    /// Where welcome and notices go
+    #[arg(long, value_name = "ADDRESS", value_parser = |text: &str| Email::parse(text))]
+    contact_email: Option<Email>,
+    /// Their telephone
+    #[arg(long, value_name = "NUMBER")]
+    contact_phone: Option<String>,
 }
 
 /// Which partner.
@@ -148,18 +146,25 @@ async fn act(
             let secrets = create(settings, database, arguments).await?;
             output.show(&secrets, || secrets_as_text(&secrets, form))
         }
+        PartnersCommand::Show(arguments) => {
+            account::show(settings, pool, output, &asker().await?, &arguments.partner).await
+        }
+        PartnersCommand::Update(arguments) => account::update(pool, output, &asker().await?, arguments).await,
+        PartnersCommand::Notify(arguments) => account::notify(pool, output, &asker().await?, arguments).await,
         PartnersCommand::RotateKey(arguments) => {
             let form = arguments.form;
-            let secrets = rotate(settings, database, arguments).await?;
+            let secrets = keys::rotate(pool, &asker().await?, arguments).await?;
             output.show(&secrets, || secrets_as_text(&secrets, form))
         }
+        PartnersCommand::AddKey(arguments) => keys::add(pool, output, &asker().await?, arguments).await,
+        PartnersCommand::RevokeKey(arguments) => keys::revoke(pool, output, &asker().await?, arguments).await,
         PartnersCommand::List => {
             let all = all(pool).await?;
             let json: Vec<Value> = all.iter().map(as_json).collect();
             output.show(&json, || as_table(&all))
         }
         PartnersCommand::Subscription(arguments) => {
-            change_subscription(pool, output, &asker().await?, arguments).await
+            subscription::change(settings, pool, output, &asker().await?, arguments).await
         }
         PartnersCommand::Deactivate(arguments) => {
             set_active(pool, output, &asker().await?, &arguments.partner, false).await
@@ -186,10 +191,17 @@ async fn create(settings: &Settings, database: &Database, arguments: CreateArgs)
     let tier = tier.unwrap_or(SubscriptionTier::Free);
     let new = NewPartner {
         rate_limit_per_minute: rate_limit.unwrap_or(directory::RATE_LIMIT_DEFAULT),
+        contact: Contact {
+            name: arguments.contact.contact_name,
+            email: arguments.contact.contact_email,
+            phone: arguments.contact.contact_phone,
+        },
+        ends_at: arguments.ends,
+        auto_renew: arguments.auto_renew,
         ..NewPartner::of(&arguments.code, &arguments.name, tier)
     };
     let mut tx = db::begin(&database.pool).await?;
-    match create_with_share(&mut tx, &asker.door(), new, arguments.share_weight).await {
+    match create_with_share(&mut tx, settings, &asker.door(), new, arguments.share_weight).await {
         Ok(created) if faults.is_empty() => {
             tx.commit().await?;
             Ok(created_as_json(&created))
@@ -220,6 +232,7 @@ fn refused(error: PartnerError, mut faults: Vec<FieldFault>) -> Result<Value, Cl
 
 async fn create_with_share(
     conn: &mut Connection,
+    settings: &Settings,
     door: &Door<'_>,
     new: NewPartner,
     share_weight: Option<i16>,
@@ -227,41 +240,13 @@ async fn create_with_share(
     let mut created = actions::create(conn, door, new).await?;
     if share_weight.is_some() {
         let change = SubscriptionChange { share_weight: Some(share_weight), ..SubscriptionChange::default() };
-        created.partner = actions::change_subscription(conn, door, created.partner.id, change).await?;
+        let order = SubscriptionOrder::of(change, settings.partners.quota_time_zone);
+        created.partner = actions::change_subscription(conn, door, created.partner.id, order).await?;
     }
+    let listen = || format!("http://{}", settings.http.listen);
+    let url = settings.http.public_url.clone().unwrap_or_else(listen);
+    actions::welcome(conn, door, &created, url.trim_end_matches('/')).await?;
     Ok(created)
-}
-
-async fn change_subscription(
-    pool: &Pool,
-    output: Output,
-    asker: &Asker,
-    arguments: SubscriptionArgs,
-) -> Result<(), CliError> {
-    let mut tx = db::begin(pool).await?;
-    let partner = find(&mut tx, &arguments.partner.partner).await?;
-    let change = SubscriptionChange {
-        tier: arguments.tier,
-        share_weight: arguments.share_weight.map(|OwnWeight(weight)| weight),
-        ..SubscriptionChange::default()
-    };
-    let partner = actions::change_subscription(&mut tx, &asker.door(), partner.id, change).await?;
-    tx.commit().await?;
-    output.show(&as_json(&partner), || {
-        let weight = share_weight(partner.subscription.tier, partner.share_weight);
-        format!("{} has {} and weight {weight} among partners", partner.code, partner.subscription.tier)
-    })
-}
-
-async fn rotate(settings: &Settings, database: &Database, arguments: RotateArgs) -> Result<Value, CliError> {
-    let asker = Asker::new(settings, database).await?;
-    let mut tx = db::begin(&database.pool).await?;
-    let partner = find(&mut tx, &arguments.partner.partner).await?;
-    let overlap = Duration::from_secs(arguments.overlap);
-    let key = actions::rotate_key(&mut tx, &asker.door(), partner.id, overlap, KeyTerms::default()).await?;
-    let webhook_secret = directory::webhook_secret(&mut tx, asker.keyring(), partner.id.into()).await?;
-    tx.commit().await?;
-    Ok(with_secrets(&partner, key.api_key.expose(), &webhook_secret))
 }
 
 async fn set_active(
@@ -285,6 +270,9 @@ impl From<PartnerActionError> for CliError {
             PartnerActionError::Partner(error) => error.into(),
             PartnerActionError::Queue(error) => error.into(),
             PartnerActionError::Audit(error) => error.into(),
+            PartnerActionError::Telling(TellingError::Partner(error)) => error.into(),
+            PartnerActionError::Telling(TellingError::Queue(error)) => error.into(),
+            PartnerActionError::Telling(TellingError::Webhook(error)) => error.into(),
         }
     }
 }

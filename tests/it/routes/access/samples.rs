@@ -65,6 +65,7 @@ pub async fn of(world: &World, operation: &str, me: &TestPerson) -> Sample {
         "signIn" => body(json!({ "email": world.viewer.email, "password": PASSWORD })),
         "askPasswordReset" => body(json!({ "email": format!("{}@example.com", unused("forgetful")) })),
         "choosePassword" => body(json!({ "code": "mpr_", "password": PASSWORD })),
+        "revealKey" => body(json!({ "code": "mpo_" })),
         "changePassword" => body(json!({ "current": PASSWORD, "password": PASSWORD })),
         "endSession" => gap(another_session(world, me).await),
         "getQuota" | "getSubscription" | "searchPool" => plain(),
@@ -72,8 +73,14 @@ pub async fn of(world: &World, operation: &str, me: &TestPerson) -> Sample {
             let found = creators(&world.db, [crawl(&unused("creator"))]).await;
             body(json!({ "influencerIds": found }))
         }
-        "listPartners" => plain(),
-        "showPartner" => gap(&world.partner.code),
+        "listPartners" | "listSubscriptions" => plain(),
+        "showPartner" | "listSubscriptionHistory" | "listPartnerRequests" | "showPartnerUsage" => {
+            gap(&world.partner.code)
+        }
+        "notifyPartner" => Sample {
+            gap: Some(world.partner.code.clone()),
+            ..body(json!({ "subject": "Hello", "message": "there" }))
+        },
         "createPartner" => body(json!({ "code": unused("partner").to_lowercase(), "name": "A partner" })),
         "changePartner" => Sample { gap: Some(world.partner.id.to_string()), ..body(json!({ "name": "T" })) },
         "changeSubscription" => {

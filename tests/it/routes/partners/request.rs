@@ -1,5 +1,6 @@
 //! `POST /api/v1/partners/pool/request`, and the quota and subscription it is decided by: S0's FR-003 to FR-005.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use kernel::ids::InfluencerId;
 use partners::{NewPartner, SubscriptionTier};
@@ -145,32 +146,74 @@ async fn approval_goes_in_the_order_asked_until_the_quota_is_used_up_and_then_sa
     assert_eq!(statuses, ["partial", "denied", "approved"]);
 }
 
-#[tokio::test]
-async fn however_many_ask_at_once_exactly_the_quota_is_approved_and_each_line_is_told_once() {
-    let scene = Scene::of(SubscriptionTier::Basic, 400).await;
-    let other = TestApi::start(&scene.db).await;
-    let apis = [&scene.api, &other];
-    let requests = (0..40).map(|number| {
-        let ids: Vec<InfluencerId> = (0..20).map(|index| scene.ids[(number * 10 + index) % 400]).collect();
-        let request = apis[number % 2].request_as(&scene.partner, Method::POST, REQUEST);
-        Answer::to(request.json(&json!({ "influencerIds": ids })))
-    });
-    let mut approved = std::collections::BTreeSet::new();
-    for answer in join_all(requests).await {
-        let body = answer.json();
-        assert!(matches!(answer.status, 200 | 403), "{body}");
-        let ids =
-            body["approved"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned());
-        approved.extend(ids);
-        let denied = body["denied"].as_array().unwrap().len();
-        assert_eq!(body["approved"].as_array().unwrap().len() + denied, 20);
+/// Tasks that ask at the same time.
+const ASKERS: usize = 16;
+/// At least so long before the month turns they begin.
+const BEFORE_THE_TURN: TimeDelta = TimeDelta::milliseconds(800);
+
+/// Two APIs on a calendar on which the month turns soon, but not too soon.
+async fn shortly_before(scene: &Scene, turn: DateTime<Utc>) -> [TestApi; 2] {
+    for seconds in [1, 2, 4, 8, 16] {
+        let ahead = turn - kernel::clock::now() - BEFORE_THE_TURN - TimeDelta::milliseconds(200 * seconds);
+        scene.set_calendar(&format!("{} milliseconds", ahead.num_milliseconds())).await;
+        let apis = [TestApi::start(&scene.db).await, TestApi::start(&scene.db).await];
+        if turn - (kernel::clock::now() + ahead) >= BEFORE_THE_TURN {
+            return apis;
+        }
     }
-    assert_eq!(approved.len(), 50);
-    assert_eq!(scene.used().await, 50);
-    let events = scene.events().await;
-    let types: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(types, ["quota.warning", "quota.exhausted"]);
-    assert_eq!(events[1].1["used"], 50);
+    panic!("two APIs do not start within three seconds")
+}
+
+// S0-053, S0-054, S0-057, S0-070, S0-073, S0-074
+#[tokio::test]
+async fn however_many_ask_while_a_month_turns_each_month_approves_exactly_its_quota_and_tells_each_line_once()
+{
+    let scene = Scene::of(SubscriptionTier::Basic, 200).await;
+    let turn = scene.get(QUOTA).await["quota"]["resetsAt"].as_str().unwrap().parse().unwrap();
+    let apis = shortly_before(&scene, turn).await;
+    let ask_on = async |asker: usize| {
+        // Each asks until the new month has answered it three times.
+        let mut answered_by_new = 0;
+        for number in 0.. {
+            let first = asker * 12 + number * 7;
+            let ids: Vec<InfluencerId> = (0..20).map(|index| scene.ids[(first + index) % 200]).collect();
+            let answer = scene_request(&apis[asker % 2], &scene, &ids).await;
+            let body = answer.json();
+            assert!(matches!(answer.status, 200 | 403), "{body}");
+            let (approved, denied) =
+                (body["approved"].as_array().unwrap(), body["denied"].as_array().unwrap());
+            assert_eq!(approved.len() + denied.len(), 20);
+            let resets_at: DateTime<Utc> = body["quota"]["resetsAt"].as_str().unwrap().parse().unwrap();
+            answered_by_new += usize::from(resets_at > turn);
+            if answered_by_new == 3 {
+                return;
+            }
+        }
+    };
+    join_all((0..ASKERS).map(ask_on)).await;
+
+    let months = sqlx::query!(
+        r#"
+        select m.month, m.charged, m.warned_at is not null as "is_warned!", m.exhausted_at is not null as "is_exhausted!",
+               (select count(*) from influencer_request_items i where i.month = m.month and i.is_charged) as "items!",
+               (select count(distinct i.influencer_id) from influencer_request_items i
+                where i.month = m.month and i.outcome = 'approved') as "approved!"
+        from partner_quota_months m order by m.month
+        "#
+    )
+    .fetch_all(scene.db.pool())
+    .await
+    .unwrap();
+    assert_eq!(months.len(), 2);
+    for month in months {
+        assert_eq!((month.charged, month.items, month.approved), (50, 50, 50), "{}", month.month);
+        assert!(month.is_warned && month.is_exhausted);
+    }
+    let mut events: Vec<(String, Value)> =
+        scene.events().await.into_iter().map(|(name, data)| (name, data["month"].clone())).collect();
+    assert_eq!(events.len(), 4, "{events:?}");
+    events.dedup();
+    assert_eq!(events.len(), 4, "{events:?}");
 }
 
 #[tokio::test]
@@ -181,7 +224,7 @@ async fn a_new_month_begins_with_a_full_quota_at_midnight_of_its_time_zone() {
     let resets_at = scene.get(QUOTA).await["quota"]["resetsAt"].as_str().unwrap().to_owned();
     // A second before the turn, and after it.
     let offset = |seconds: i64| {
-        let turn: chrono::DateTime<chrono::Utc> = resets_at.parse().unwrap();
+        let turn: DateTime<Utc> = resets_at.parse().unwrap();
         format!("{} seconds", (turn - kernel::clock::now()).num_seconds() + seconds)
     };
     scene.set_calendar(&offset(-30)).await;

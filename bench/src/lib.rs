@@ -1,8 +1,9 @@
-//! Benchmarks and fault runs of the queue engine.
+//! Benchmarks and fault runs of the queue engine, and benchmarks of the API.
 //!
 //! Figures are taken on the path that production jobs take: worker processes of their own, the registry, the layers,
 //! the timeouts and the logs of `millpond worker`.
 
+pub mod api;
 pub mod estimates;
 pub mod fairness;
 pub mod faults;

@@ -25,14 +25,21 @@ pub fn process_cpu_s(pid: u32) -> Option<f64> {
 /// # Errors
 /// When `data_dir` is not the data folder of a running server.
 pub fn server_cpu_s(data_dir: &Path) -> anyhow::Result<f64> {
-    let postmaster = postmaster_pid(data_dir)?;
+    Ok(family_cpu_s(postmaster_pid(data_dir)?)?)
+}
+
+/// Processor time that a process and its children have used, in seconds, those included that it has collected.
+///
+/// # Errors
+/// When processes cannot be listed.
+pub fn family_cpu_s(first: u32) -> std::io::Result<f64> {
     let mut ticks = 0;
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let Some(stat) = Stat::of(pid) else { continue };
-        if pid == postmaster {
+        if pid == first {
             ticks += stat.own_ticks + stat.children_ticks;
-        } else if stat.parent == postmaster {
+        } else if stat.parent == first {
             ticks += stat.own_ticks;
         }
     }
@@ -51,8 +58,17 @@ pub fn postmaster_pid(data_dir: &Path) -> anyhow::Result<u32> {
 
 /// The most memory that a process has had resident, in bytes; none when it is gone.
 pub fn memory_peak_bytes(pid: u32) -> Option<u64> {
+    memory_bytes(pid, "VmHWM:")
+}
+
+/// What a process has resident now, in bytes; none when it is gone.
+pub fn memory_now_bytes(pid: u32) -> Option<u64> {
+    memory_bytes(pid, "VmRSS:")
+}
+
+fn memory_bytes(pid: u32, which: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which))?;
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kilobytes * 1_024)
 }

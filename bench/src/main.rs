@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::{estimates, fairness, faults, limits, queue_figures, worker};
+use bench::{api, estimates, fairness, faults, limits, queue_figures, worker};
 use clap::{Parser, Subcommand};
 
 /// Threads that run tasks, at the least, as in the `millpond` binary.
@@ -13,7 +13,7 @@ const THREADS_MIN: usize = 8;
 /// Other threads get this long when everything else has ended.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(1);
 
-/// Measures the queue engine on the path that production jobs take.
+/// Measures the queue engine and the API on the paths that production jobs and requests take.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version, arg_required_else_help = true)]
 struct Cli {
@@ -33,6 +33,14 @@ enum Command {
     Estimates(estimates::Args),
     /// Limits under kills: violations and utilisation
     Limits(limits::Args),
+    /// Answers per second and how long they take, at half a million influencers
+    Api(api::Args),
+    /// The API process that is measured
+    #[command(hide = true)]
+    ApiServer(api::server::ServerArgs),
+    /// A process that searches and does nothing else
+    #[command(hide = true)]
+    ApiBare(api::bare::BareArgs),
     /// A worker process under limits
     #[command(hide = true)]
     LimitsWorker(limits::worker::LimitsWorkerArgs),
@@ -75,6 +83,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Fairness(args) => Box::pin(fairness::run(args)).await,
             Command::Estimates(args) => Box::pin(estimates::run(args)).await,
             Command::Limits(args) => Box::pin(limits::run(args)).await,
+            Command::Api(args) => Box::pin(api::run(args)).await,
+            Command::ApiServer(args) => Box::pin(api::server::run(args)).await,
+            Command::ApiBare(args) => Box::pin(api::bare::run(args)).await,
             Command::LimitsWorker(args) => Box::pin(limits::worker::run(args)).await,
             Command::Worker(args) => Box::pin(worker::run(args)).await,
         }

@@ -154,14 +154,39 @@ impl TestServer {
     /// # Errors
     /// When the server refuses.
     pub async fn fresh_database(&self, name: &'static str) -> anyhow::Result<Database> {
-        let mut connection = self.options.clone().connect().await.context("connecting to the server")?;
-        for statement in
-            [format!("drop database if exists {name} with (force)"), format!("create database {name}")]
-        {
-            // Statements about databases take no parameters; the names are our own.
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
-        }
-        connection.close().await?;
+        self.run(&[
+            format!("drop database if exists {name} with (force)"),
+            format!("create database {name}"),
+        ])
+        .await?;
+        let database = self.connect(name).await?;
+        db::migrate(&database.pool).await?;
+        Ok(database)
+    }
+
+    /// Makes a database anew, with all that another has, to which nobody may be connected.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn copied_database(&self, from: &'static str, name: &'static str) -> anyhow::Result<Database> {
+        let create = format!("create database {name} template {from}");
+        self.run(&[format!("drop database if exists {name} with (force)"), create]).await?;
+        self.connect(name).await
+    }
+
+    /// Removes a database.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn drop_database(&self, name: &'static str) -> anyhow::Result<()> {
+        self.run(&[format!("drop database if exists {name} with (force)")]).await
+    }
+
+    /// A database of this server that is there.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn connect(&self, name: &'static str) -> anyhow::Result<Database> {
         let options = self.options.clone().database(name);
         let url = options.to_url_lossy().to_string();
         let pool = db::connect(&ConnectOptions {
@@ -170,8 +195,16 @@ impl TestServer {
             ..ConnectOptions::new(options)
         })
         .await?;
-        db::migrate(&pool).await?;
         Ok(Database { name, pool, url })
+    }
+
+    async fn run(&self, statements: &[String]) -> anyhow::Result<()> {
+        let mut connection = self.options.clone().connect().await.context("connecting to the server")?;
+        for statement in statements {
+            // Statements about databases take no parameters; the names are our own.
+            sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut connection).await?;
+        }
+        Ok(connection.close().await?)
     }
 
     /// Stops a private server and removes what was made.
@@ -197,6 +230,6 @@ fn temporary_folder(prefix: &str) -> anyhow::Result<TempDir> {
 }
 
 /// A port that nobody listens on at this moment.
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0)).context("finding a free port")?.local_addr()?.port())
 }

@@ -70,9 +70,9 @@ fn domains_know_no_http_no_vendor_no_queue_and_not_each_other() {
 }
 
 #[test]
-fn the_binary_carries_no_benchmarks_and_they_no_api() {
+fn the_binary_carries_no_benchmarks_and_they_no_scheduler() {
     assert_none("benchmarks in the binary", &breaches(|name| name == "millpond", &["bench"]));
-    assert_none("benchmarks of the API", &breaches(|name| name == "bench", &["api", "scheduler"]));
+    assert_none("benchmarks of the scheduler", &breaches(|name| name == "bench", &["scheduler"]));
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! `bench api`: the API under the load that partners make, at the size that the seed S0 names.
 
 pub mod bare;
-mod client;
+pub(crate) mod client;
 mod load;
 mod peer;
 mod plans;
-mod process;
+pub(crate) mod process;
 mod report;
 mod requests;
 mod search_space;
@@ -210,9 +210,7 @@ async fn measure(server: &TestServer, progress: &Progress, args: &Args) -> anyho
 
 impl Bench<'_> {
     async fn start_api(&self) -> anyhow::Result<Service> {
-        let mut command = this_program()?;
-        command.args(["api-server", "--database", &self.url]).env(server::KEYS, self.keyring.to_text());
-        Service::start("API", &mut command, self.server.folder()).await
+        server::start(&self.url, &self.keyring, self.server.folder()).await
     }
 
     async fn start_bare(&self) -> anyhow::Result<Service> {

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod peers;
 pub mod progress;
 pub mod queue_figures;
+pub mod quota;
 pub mod server;
 pub mod table;
 pub mod worker;

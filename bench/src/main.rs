@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::{api, estimates, fairness, faults, limits, queue_figures, worker};
+use bench::{api, estimates, fairness, faults, limits, queue_figures, quota, worker};
 use clap::{Parser, Subcommand};
 
 /// Threads that run tasks, at the least, as in the `millpond` binary.
@@ -35,6 +35,8 @@ enum Command {
     Limits(limits::Args),
     /// Answers per second and how long they take, at half a million influencers
     Api(api::Args),
+    /// Whether each month approves exactly its quota, however many ask at once
+    Quota(quota::Args),
     /// The API process that is measured
     #[command(hide = true)]
     ApiServer(api::server::ServerArgs),
@@ -84,6 +86,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Estimates(args) => Box::pin(estimates::run(args)).await,
             Command::Limits(args) => Box::pin(limits::run(args)).await,
             Command::Api(args) => Box::pin(api::run(args)).await,
+            Command::Quota(args) => Box::pin(quota::run(args)).await,
             Command::ApiServer(args) => Box::pin(api::server::run(args)).await,
             Command::ApiBare(args) => Box::pin(api::bare::run(args)).await,
             Command::LimitsWorker(args) => Box::pin(limits::worker::run(args)).await,

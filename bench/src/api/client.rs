@@ -16,19 +16,19 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// One keep-alive connection, made when it is first used and again after an error.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     address: SocketAddr,
     stream: Option<TcpStream>,
     buffer: Vec<u8>,
 }
 
 impl Client {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, stream: None, buffer: Vec::with_capacity(64 * 1024) }
     }
 
     /// Sends a request and reads its answer: the status and the body.
-    pub(super) async fn ask(&mut self, request: &[u8]) -> std::io::Result<(u16, &[u8])> {
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> std::io::Result<(u16, &[u8])> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => {

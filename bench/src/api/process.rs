@@ -23,9 +23,9 @@ const STOP_MAX: Duration = Duration::from_secs(40);
 
 /// A process that serves. Killed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Service {
+pub(crate) struct Service {
     pub(super) name: &'static str,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pid: u32,
     child: Child,
     /// Kept, so that a line more does not break the process.
@@ -37,7 +37,7 @@ impl Service {
     ///
     /// # Errors
     /// When it ends instead; the error has the end of its log.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         name: &'static str,
         command: &mut Command,
         folder: &Path,
@@ -74,7 +74,7 @@ impl Service {
     }
 
     /// Ends it.
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         drop(self.child.stdin.take());
         if timeout(STOP_MAX, self.child.wait()).await.is_err() {
             self.child.kill().await?;
@@ -97,7 +97,7 @@ pub(super) fn say_ready(port: u16) {
 }
 
 /// Cancelled when standard input ends.
-pub(super) fn stopped_with_input() -> anyhow::Result<CancellationToken> {
+pub(crate) fn stopped_with_input() -> anyhow::Result<CancellationToken> {
     let stopped = CancellationToken::new();
     let stop = stopped.clone();
     let wait = move || {

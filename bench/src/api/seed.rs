@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use anyhow::ensure;
 use audit::Actor;
 use db::Pool;
-use jobs::{Door, partners::change_subscription, partners::create};
+use jobs::Door;
+use jobs::partners::{SubscriptionOrder, change_subscription, create};
 use kernel::Platform;
 use kernel::ids::InfluencerId;
 use kernel::sealing::{Keyring, SealContext};
@@ -173,7 +174,8 @@ pub(super) async fn partners(pool: &Pool, keyring: &Keyring, count: usize) -> an
         if tier.monthly_quota().is_some() {
             let change =
                 SubscriptionChange { monthly_quota: Some(Some(QUOTA)), ..SubscriptionChange::default() };
-            change_subscription(&mut tx, &door, created.partner.id, change).await?;
+            let order = SubscriptionOrder::of(change, chrono_tz::Asia::Ho_Chi_Minh);
+            change_subscription(&mut tx, &door, created.partner.id, order).await?;
         }
         tx.commit().await?;
         callers.push(Caller { code, key: created.key.api_key.expose().to_owned(), jobs: Vec::new() });

@@ -1,6 +1,7 @@
 //! The hidden subcommand `api-server`: the API as `millpond api` serves it, with its default settings: router, limits,
 //! log, metrics, connections. Says `ready port=N` on standard output and ends with its standard input.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use queue::{Waker, Watcher};
 use telemetry::Format;
 use tokio::net::TcpListener;
 
-use super::process::{say_ready, stopped_with_input};
+use super::process::{Service, say_ready, stopped_with_input};
+use super::this_program;
 
 /// The variable that has the keys; command lines can be read by others.
-pub(super) const KEYS: &str = "BENCH_KEYS";
+const KEYS: &str = "BENCH_KEYS";
 
 /// How the measured API process is started.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,6 +26,16 @@ pub struct ServerArgs {
     /// The database's address.
     #[arg(long)]
     pub database: String,
+}
+
+/// Starts such a process.
+///
+/// # Errors
+/// When it does not serve.
+pub(crate) async fn start(url: &str, keyring: &Keyring, folder: &Path) -> anyhow::Result<Service> {
+    let mut command = this_program()?;
+    command.args(["api-server", "--database", url]).env(KEYS, keyring.to_text());
+    Service::start("API", &mut command, folder).await
 }
 
 /// Serves until standard input ends.

@@ -12,7 +12,7 @@ const TIMEOUT_MS: u64 = 1_500;
 /// Until a call that the client gave up is seen to have ended by the fake.
 const SLACK_MS: u64 = 500;
 /// How often the vendor fails with one profile at the most.
-const FAILURES_MAX: u64 = 3;
+const FAILURES_MAX: u64 = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_job_ends_as_it_should_though_half_of_all_vendor_calls_fail() {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ::jobs::profiles::{Fetch, meter_limits};
+use ::jobs::profiles::{Enrich, Fetch, meter_limits};
 use ::jobs::{email::SendEmail, people};
 use identity::{Email, NewPerson, Role, SessionKind, open_session};
 use kernel::ids::{JobId, TenantId};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::World;
-use crate::routes::stage::{accepted, profile};
+use crate::routes::stage::profile;
 use crate::support::creators::{crawl, creators};
 use crate::support::person::{PASSWORD, TestPerson, operator_door};
 use crate::support::{ManualWorker, TestPartner, keyring};
@@ -42,6 +42,14 @@ impl Sample {
         };
         if self.query.is_empty() { filled } else { format!("{filled}?{}", self.query) }
     }
+
+    /// The same about something that does not exist.
+    pub fn made_up(&self) -> Self {
+        let gap = self.gap.as_ref().expect("an id");
+        let (kind, _) =
+            gap.rsplit_once('_').unwrap_or_else(|| panic!("{gap} is no id: say here how one is made up"));
+        Self { gap: Some(format!("{kind}_{}", "0".repeat(26))), query: self.query, body: self.body.clone() }
+    }
 }
 
 fn plain() -> Sample {
@@ -56,8 +64,9 @@ fn body(body: Value) -> Sample {
     Sample { body: Some(body), ..Sample::default() }
 }
 
-/// A request that its asker can expect to be carried out. `me` is the asker, where they are a person.
-pub async fn of(world: &World, operation: &str, me: &TestPerson) -> Sample {
+/// A request that its asker can expect to be carried out. `me` is the asker, where they are a person, and `us` the asker,
+/// where it is a partner.
+pub async fn of(world: &World, operation: &str, me: &TestPerson, us: &TestPartner) -> Sample {
     match operation {
         "isLive" | "isReady" | "metrics" | "listJobs" | "getSession" | "signOut" | "listSessions" => plain(),
         "beginSingleSignOn" => plain(),
@@ -75,16 +84,18 @@ pub async fn of(world: &World, operation: &str, me: &TestPerson) -> Sample {
         }
         "listPartners" | "listSubscriptions" => plain(),
         "showPartner" | "listSubscriptionHistory" | "listPartnerRequests" | "showPartnerUsage" => {
-            gap(&world.partner.code)
+            gap(&world.partners.victim.code)
         }
         "notifyPartner" => Sample {
-            gap: Some(world.partner.code.clone()),
+            gap: Some(world.partners.victim.code.clone()),
             ..body(json!({ "subject": "Hello", "message": "there" }))
         },
         "createPartner" => body(json!({ "code": unused("partner").to_lowercase(), "name": "A partner" })),
-        "changePartner" => Sample { gap: Some(world.partner.id.to_string()), ..body(json!({ "name": "T" })) },
+        "changePartner" => {
+            Sample { gap: Some(world.partners.victim.id.to_string()), ..body(json!({ "name": "T" })) }
+        }
         "changeSubscription" => {
-            Sample { gap: Some(world.partner.code.clone()), ..body(json!({ "tier": "premium" })) }
+            Sample { gap: Some(world.partners.victim.code.clone()), ..body(json!({ "tier": "premium" })) }
         }
         "addPartnerKey" => Sample { gap: Some(another_partner(world).await.code), ..body(json!({})) },
         "regeneratePartnerKey" => Sample { gap: Some(another_partner(world).await.code), ..body(json!({})) },
@@ -94,7 +105,7 @@ pub async fn of(world: &World, operation: &str, me: &TestPerson) -> Sample {
             Sample { gap: Some(partner.code), ..body(json!({ "keyId": key })) }
         }
         "enrichProfile" => body(json!({ "url": profile(&unused("asked")) })),
-        "getJob" | "cancelJob" => gap(partners_job(world).await),
+        "getJob" | "cancelJob" => gap(partners_job(world, us).await),
         "getOverview" | "listQueues" | "findJobs" | "countJobs" | "listDeadLetters" | "listLimits"
         | "listSchedules" | "listWorkers" | "listTenants" | "listUsers" | "getHistory" | "listAudit"
         | "previewBulk" | "listenToEvents" => plain(),
@@ -123,7 +134,9 @@ pub async fn of(world: &World, operation: &str, me: &TestPerson) -> Sample {
             gap(name)
         }
         "quietWorker" | "resumeWorker" | "stopWorker" => gap(a_worker(world).await),
-        "setShare" => Sample { gap: Some(world.partner.code.clone()), ..body(json!({ "weight": 3 })) },
+        "setShare" => {
+            Sample { gap: Some(world.partners.victim.code.clone()), ..body(json!({ "weight": 3 })) }
+        }
         "createUser" => body(json!({ "email": format!("{}@example.com", unused("new")), "role": "viewer" })),
         "getUser" => gap(world.viewer.id),
         "changeUser" => Sample { gap: Some(a_user(world).await), ..body(json!({ "role": "operator" })) },
@@ -183,9 +196,12 @@ async fn a_worker(world: &World) -> Uuid {
     ManualWorker::register(world.worker.services().clone(), &[]).await.process()
 }
 
-async fn partners_job(world: &World) -> String {
-    let wish = world.api.request_as(&world.partner, Method::POST, "/api/v1/profiles/enrich");
-    accepted(wish.json(&json!({ "url": profile(&unused("wished")) }))).await
+/// As if it had been asked for; the partner itself may no longer be allowed to.
+async fn partners_job(world: &World, partner: &TestPartner) -> JobId {
+    let profile = ProfileUrl::parse(&profile(&unused("wished"))).unwrap();
+    let job = NewJob::of(&Enrich { profile }).unwrap().tenant(partner.tenant());
+    let mut conn = world.db.pool().acquire().await.unwrap();
+    queue::enqueue(&mut conn, job).await.unwrap().id()
 }
 
 fn fetch() -> NewJob {

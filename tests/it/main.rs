@@ -11,6 +11,7 @@
 mod architecture;
 mod audit;
 mod commands;
+mod data_model;
 mod deliveries;
 mod deploy;
 mod embedded;

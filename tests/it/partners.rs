@@ -43,6 +43,7 @@ async fn rotated(pool: &Pool, partner: PartnerId, overlap: Duration) -> Result<A
     Ok(key.api_key)
 }
 
+// S0-028, S0-183, S0-187
 #[tokio::test]
 async fn a_new_partner_is_found_by_code_and_by_id_and_can_call() {
     let db = TestDb::new().await;
@@ -92,6 +93,7 @@ async fn the_webhook_secret_opens_only_with_the_right_keys_and_in_its_own_row() 
     assert!(matches!(moved, Err(PartnerError::Sealing(_))), "{moved:?}");
 }
 
+// S0-036, S0-170
 #[tokio::test]
 async fn no_secret_is_stored_in_clear() {
     let db = TestDb::new().await;
@@ -136,6 +138,7 @@ async fn a_taken_code_names_its_holder_and_leaves_the_transaction_usable() {
     assert_eq!(codes(list(&mut conn, None, 1).await.unwrap()), ["techcombank"]);
 }
 
+// S0-109, S0-194
 #[tokio::test]
 async fn of_many_partners_made_at_once_with_one_code_exactly_one_exists() {
     let db = TestDb::new().await;

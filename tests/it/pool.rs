@@ -81,6 +81,7 @@ async fn decisions(db: &Pool, id: InfluencerId) -> Decisions {
     .unwrap()
 }
 
+// S0-016, S0-088, S0-089, S0-253, S0-254
 #[tokio::test]
 async fn a_first_crawl_makes_a_private_entry_of_the_partner_that_asked() {
     let db = TestDb::new().await;
@@ -97,6 +98,7 @@ async fn a_first_crawl_makes_a_private_entry_of_the_partner_that_asked() {
     assert_eq!(row.added_by_partner_id, Some(partner.uuid()));
 }
 
+// S0-010, S0-012
 #[tokio::test]
 async fn a_later_crawl_updates_the_figures_and_no_decision_of_an_administrator() {
     let db = TestDb::new().await;
@@ -130,6 +132,7 @@ async fn a_later_crawl_updates_the_figures_and_no_decision_of_an_administrator()
     assert_eq!(row.added_by_partner_id, None);
 }
 
+// S0-156, S0-266
 #[tokio::test]
 async fn the_tier_follows_the_followers_and_a_failed_sync_is_healed() {
     let db = TestDb::new().await;
@@ -148,6 +151,7 @@ async fn the_tier_follows_the_followers_and_a_failed_sync_is_healed() {
     assert_eq!((row.tier.as_str(), row.sync_status.as_str(), row.sync_error), ("VIP", "ACTIVE", None));
 }
 
+// S0-013, S0-170, S0-250, S0-251
 #[tokio::test]
 async fn contact_details_are_sealed_for_their_row_and_are_in_no_result() {
     let db = TestDb::new().await;
@@ -234,6 +238,7 @@ async fn creators_that_swap_names_at_the_same_time_end_with_one_entry_each() {
     assert_eq!(entries(db.pool()).await, 2);
 }
 
+// S0-264, S0-265
 #[tokio::test]
 async fn crawls_of_one_creator_under_many_keys_at_once_make_one_entry() {
     let db = TestDb::new().await;

@@ -129,6 +129,7 @@ async fn a_statement_given_up_half_way_leaves_no_transaction_open() {
     assert_eq!(count(&pool, 1, 1).await.unwrap(), 0);
 }
 
+// S0-340, S0-361
 #[tokio::test]
 async fn an_empty_database_is_migrated_by_several_processes_at_once() {
     let (db, pooler) = place().await;

@@ -68,6 +68,7 @@ pub struct UnknownPlatform;
 mod tests {
     use super::*;
 
+    // S0-018
     #[test]
     fn every_platform_is_read_back_from_the_name_it_prints_and_serialises_to() {
         for platform in Platform::ALL {

@@ -249,6 +249,7 @@ mod tests {
         assert_eq!(accepted, [Some(ids[0]), Some(ids[1]), None, None]);
     }
 
+    // S0-032
     #[test]
     fn an_unknown_partner_and_a_wrong_key_are_the_same_failure() {
         let (known, _) = credentials(&[None]);
@@ -268,6 +269,7 @@ mod tests {
         assert_eq!(caller.check_state(Access::OwnAccount), Err(AuthFailure::Inactive));
     }
 
+    // S0-035, S0-220
     #[test]
     fn the_subscriptions_status_decides_what_may_be_called() {
         let (mut known, keys) = credentials(&[None]);

@@ -97,6 +97,7 @@ fn checksum(random: &str) -> String {
 mod tests {
     use super::*;
 
+    // S0-036, S0-181, S0-196
     #[test]
     fn a_new_key_parses_and_hashes_to_what_was_stored() {
         let (key, hash, prefix) = ApiKey::generate();

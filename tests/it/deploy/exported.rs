@@ -53,6 +53,7 @@ fn missing(page: &str, shown: &[Shown]) -> Vec<String> {
     names.map(|(name, _)| name).collect()
 }
 
+// S0-177
 #[tokio::test]
 async fn a_process_that_does_everything_exports_the_catalogue() {
     let db = TestDb::new().await;

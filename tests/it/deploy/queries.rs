@@ -112,6 +112,7 @@ fn faults(queries: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
     faults.collect()
 }
 
+// S0-177
 #[test]
 fn the_dashboard_asks_for_what_there_is() {
     let queries = dashboard_queries();

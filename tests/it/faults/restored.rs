@@ -19,6 +19,7 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+// S0-165, S0-341
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restore_every_job_of_the_backup_ends_and_receivers_can_tell_what_they_know_already() {
     if pointless_behind_a_pooler("restoring", "dumps and restores go past it") {

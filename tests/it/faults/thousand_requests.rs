@@ -7,6 +7,7 @@ use super::fleet::{Fleet, profile};
 /// Of the fifty profiles, these last ones do not exist.
 const MISSING: usize = 5;
 
+// S0-173
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_requests_for_fifty_profiles_cost_fifty_vendor_calls_and_bring_a_thousand_callbacks() {
     let fleet = Fleet::start(&[]).await;

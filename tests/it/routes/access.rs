@@ -402,7 +402,7 @@ async fn check_alike(
     }
 }
 
-// S0-003, S0-029, S0-031, S0-032, S0-033, S0-034, S0-035, S0-272, S0-273, S0-344, S0-345, S0-348
+// S0-002, S0-003, S0-029, S0-031, S0-032, S0-033, S0-034, S0-035, S0-272, S0-273, S0-169, S0-344, S0-345, S0-348, S0-360
 #[tokio::test]
 async fn everybody_may_do_what_the_document_says_and_every_change_is_on_the_record() {
     let world = World::made().await;

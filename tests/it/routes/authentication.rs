@@ -43,6 +43,7 @@ async fn set_subscription(db: &TestDb, partner: &TestPartner, status: Subscripti
     .unwrap();
 }
 
+// S0-001, S0-028, S0-030
 #[tokio::test]
 async fn the_right_key_opens_the_api_with_the_partners_code_or_its_id() {
     let stage = Stage::new().await;
@@ -51,6 +52,7 @@ async fn the_right_key_opens_the_api_with_the_partners_code_or_its_id() {
     }
 }
 
+// S0-029, S0-031, S0-344
 #[tokio::test]
 async fn a_request_without_either_header_is_unauthorized() {
     let stage = Stage::new().await;
@@ -72,6 +74,7 @@ async fn a_request_without_either_header_is_unauthorized() {
     insta::assert_json_snapshot!("missing_header", steady(Answer::to(ask()).await.json()));
 }
 
+// S0-032, S0-034
 #[tokio::test]
 async fn wrong_credentials_and_unknown_partners_get_one_and_the_same_answer() {
     let stage = Stage::new().await;
@@ -110,6 +113,7 @@ async fn credentials_are_asked_for_before_a_request_is_judged() {
     }
 }
 
+// S0-033, S0-037
 #[tokio::test]
 async fn a_revoked_key_stops_working_in_every_process_within_five_seconds() {
     let stage = Stage::new().await;
@@ -131,6 +135,7 @@ async fn a_revoked_key_stops_working_in_every_process_within_five_seconds() {
     with(&stage.api, &stage.partner.code, &stage.partner.key).await.refusal(401, "UNAUTHORIZED");
 }
 
+// S0-037, S0-105
 #[tokio::test]
 async fn a_new_key_works_at_once_beside_the_old_one_for_the_overlap() {
     let stage = Stage::without_key_cache().await;
@@ -145,6 +150,7 @@ async fn a_new_key_works_at_once_beside_the_old_one_for_the_overlap() {
     with(&stage.api, code, &third).await.expect(200);
 }
 
+// S0-038
 #[tokio::test]
 async fn a_key_stops_working_when_its_overlap_is_over() {
     let sources = Sources::default().with("api.key_cache_ms", "50");
@@ -156,6 +162,7 @@ async fn a_key_stops_working_when_its_overlap_is_over() {
     with(&stage.api, code, &new).await.expect(200);
 }
 
+// S0-035, S0-103, S0-104, S0-189, S0-197
 #[tokio::test]
 async fn a_deactivated_partner_is_forbidden_everywhere_until_it_is_activated() {
     let stage = Stage::without_key_cache().await;
@@ -175,6 +182,7 @@ async fn a_deactivated_partner_is_forbidden_everywhere_until_it_is_activated() {
     stage.get(JOBS).await.expect(200);
 }
 
+// S0-035, S0-345
 #[tokio::test]
 async fn a_suspended_subscription_forbids_everything() {
     let stage = Stage::without_key_cache().await;
@@ -211,6 +219,7 @@ async fn the_grace_period_allows_everything() {
     stage.get(JOBS).await.expect(200);
 }
 
+// S0-036, S0-039, S0-188, S0-191, S0-206
 #[tokio::test]
 async fn the_database_holds_no_key_in_clear_and_knows_when_a_partner_last_called() {
     let stage = Stage::new().await;

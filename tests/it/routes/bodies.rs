@@ -35,6 +35,7 @@ fn assert_refused(answer: &str, status: u16, code: &str) {
     assert!(answer.contains(&format!("{{\"success\":false,\"error\":{{\"code\":\"{code}\"")), "{answer}");
 }
 
+// S0-168
 #[tokio::test]
 async fn an_unknown_field_is_refused() {
     let stage = Stage::new().await;
@@ -43,6 +44,7 @@ async fn an_unknown_field_is_refused() {
     insta::assert_json_snapshot!("unknown_field", steady(refused.refusal(400, "VALIDATION_ERROR")));
 }
 
+// S0-168, S0-349
 #[tokio::test]
 async fn all_faults_of_a_body_are_told_at_once() {
     let stage = Stage::new().await;

@@ -130,6 +130,7 @@ fn assert_responses_fit(name: &str, document: &Value, operation: &Value) {
     }
 }
 
+// S0-271, S0-335
 #[tokio::test]
 async fn the_document_is_openapi_3_1_and_holds_together() {
     let stage = Stage::new().await;
@@ -141,6 +142,7 @@ async fn the_document_is_openapi_3_1_and_holds_together() {
     insta::assert_json_snapshot!("openapi", document);
 }
 
+// S0-176, S0-272, S0-273
 #[tokio::test]
 async fn the_partner_subset_holds_together_and_has_what_needs_a_partners_key() {
     let stage = Stage::new().await;
@@ -155,6 +157,7 @@ async fn the_partner_subset_holds_together_and_has_what_needs_a_partners_key() {
     insta::assert_debug_snapshot!("partner_operations", names);
 }
 
+// S0-276, S0-298
 #[tokio::test]
 async fn what_a_finished_job_tells_is_what_is_documented() {
     let (stage, _worker) = Stage::working().await;
@@ -206,6 +209,7 @@ fn assert_fits(value: &Value, schema: &Value, schemas: &Value, place: &str) {
     }
 }
 
+// S0-176
 #[tokio::test]
 async fn both_documents_are_served_as_yaml_too() {
     let stage = Stage::new().await;

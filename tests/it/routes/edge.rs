@@ -11,6 +11,7 @@ use super::answer::{Answer, steady};
 use super::stage::{ENRICH, Stage, profile};
 use crate::support::so_many_wait;
 
+// S0-275, S0-335, S0-348
 #[tokio::test]
 async fn an_unknown_path_is_not_found_in_the_envelope() {
     let stage = Stage::new().await;
@@ -86,6 +87,7 @@ async fn long_answers_are_compressed_for_those_who_ask() {
     assert_eq!(short.header("content-encoding"), None);
 }
 
+// S0-275, S0-350
 #[tokio::test]
 async fn a_fault_of_ours_is_told_without_its_inner_words() {
     let stage = Stage::new().await;

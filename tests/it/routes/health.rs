@@ -9,6 +9,7 @@ async fn open(stage: &Stage, path: &str) -> Answer {
     Answer::to(stage.api.request(Method::GET, path)).await
 }
 
+// S0-006, S0-331
 #[tokio::test]
 async fn a_process_with_its_database_is_live_and_ready() {
     let stage = Stage::new().await;
@@ -16,6 +17,7 @@ async fn a_process_with_its_database_is_live_and_ready() {
     insta::assert_json_snapshot!("ready", open(&stage, "/health/ready").await.expect(200));
 }
 
+// S0-340
 #[tokio::test]
 async fn a_database_without_all_migrations_is_not_ready_for_this_build() {
     let stage = Stage::new().await;

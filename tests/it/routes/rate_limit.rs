@@ -51,6 +51,7 @@ async fn within_a_minute<T>(stage: &Stage, limit: u32, mut run: impl AsyncFnMut(
     panic!("three runs took a minute each");
 }
 
+// S0-042, S0-347
 #[tokio::test]
 async fn two_processes_share_one_allowance_and_leave_little_of_it() {
     const LIMIT: u32 = 40;
@@ -112,6 +113,7 @@ async fn a_held_poll_counts_once() {
     assert_eq!(left, 98);
 }
 
+// S0-044
 #[tokio::test]
 async fn one_partner_at_its_limit_leaves_the_others_theirs() {
     let stage = Stage::new().await;
@@ -124,6 +126,7 @@ async fn one_partner_at_its_limit_leaves_the_others_theirs() {
     assert_eq!(statuses, [200, 429, 200]);
 }
 
+// S0-043
 #[tokio::test]
 async fn the_allowance_is_whole_again_in_the_next_minute() {
     let stage = Stage::new().await;
@@ -143,6 +146,7 @@ async fn the_allowance_is_whole_again_in_the_next_minute() {
     assert_eq!(standing(&next).0, 2);
 }
 
+// S0-040, S0-041, S0-190, S0-201
 #[tokio::test]
 async fn a_partner_has_a_hundred_requests_a_minute_unless_set_otherwise() {
     let stage = Stage::new().await;

@@ -65,6 +65,7 @@ fn amy() -> ProfileUrl {
     url("https://www.tiktok.com/@amy.codes")
 }
 
+// S0-018, S0-330, S0-334
 #[tokio::test]
 async fn every_platform_and_form_of_name_is_enriched() {
     let stage = Stage::set().await;

@@ -13,6 +13,7 @@ fn place() -> SealContext {
     }
 }
 
+// S0-170
 #[test]
 fn what_is_sealed_opens_in_its_place_and_does_not_show_the_plaintext() {
     let ring = Keyring::generate();

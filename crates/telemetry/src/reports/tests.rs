@@ -61,6 +61,7 @@ fn event(envelope: &str) -> Value {
         .unwrap_or_else(|| panic!("no event in {envelope}"))
 }
 
+// S0-179
 #[test]
 fn an_error_and_a_panic_are_reported_with_their_job_and_without_secrets() {
     let (dsn, received) = ingest();

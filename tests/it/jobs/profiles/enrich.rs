@@ -134,6 +134,7 @@ async fn other_profiles_are_fetched_on_their_own() {
     assert_eq!(names.len(), 3, "{names:?}");
 }
 
+// S0-086
 #[tokio::test]
 async fn a_crawl_answers_for_a_day_without_a_call() {
     let stage = Stage::new().await;

@@ -51,6 +51,7 @@ async fn a_crawl_makes_a_private_entry_that_the_first_asker_added() {
     assert_eq!(profile(&fetch)["followers"], entry.followers);
 }
 
+// S0-012, S0-022
 #[tokio::test]
 async fn a_crawl_of_a_known_entry_keeps_what_administrators_decided() {
     let stage = Stage::new().await;
@@ -112,6 +113,7 @@ async fn everything_stored(stage: &Stage) -> Vec<(String, String)> {
     rows
 }
 
+// S0-013
 #[tokio::test]
 async fn contact_details_are_stored_sealed_and_told_to_nobody() {
     let stage = Stage::new().await;

@@ -139,6 +139,7 @@ async fn an_answer_that_breaks_is_tried_again_and_the_next_attempt_succeeds() {
     }
 }
 
+// S0-085
 #[tokio::test]
 async fn a_vendor_that_says_nothing_is_left_at_the_time_limit() {
     let stage = Stage::with_meter_timeout(Duration::from_millis(150)).await;
@@ -222,6 +223,7 @@ async fn delays_grow_with_every_attempt() {
     assert_eq!(ceilings, [2, 4, 8, 16, 32, 64, 128]);
 }
 
+// S0-027
 #[tokio::test]
 async fn the_last_attempt_answers_with_an_older_crawl_and_says_that_it_is_stale() {
     let stage = Stage::new().await;

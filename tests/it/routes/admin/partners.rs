@@ -53,6 +53,7 @@ impl Scene {
     }
 }
 
+// S0-100, S0-180, S0-181, S0-183, S0-305, S0-306, S0-358, S0-100, S0-108, S0-180, S0-181, S0-183, S0-305, S0-306
 #[tokio::test]
 async fn a_partner_is_made_with_its_credentials_and_may_call_at_once() {
     let scene = Scene::new().await;
@@ -100,6 +101,7 @@ async fn a_partner_is_made_with_its_credentials_and_may_call_at_once() {
     }
 }
 
+// S0-109, S0-168, S0-109
 #[tokio::test]
 async fn every_wrong_field_of_a_new_partner_is_told_at_once_and_a_taken_code_names_its_holder() {
     let scene = Scene::new().await;
@@ -133,6 +135,7 @@ async fn every_wrong_field_of_a_new_partner_is_told_at_once_and_a_taken_code_nam
     assert!(taken["error"]["message"].as_str().unwrap().contains("ptn_"), "{taken}");
 }
 
+// S0-099, S0-184..=S0-186, S0-304, S0-099, S0-107, S0-184, S0-185, S0-186, S0-304
 #[tokio::test]
 async fn partners_are_found_by_status_tier_and_name_in_any_order_and_as_a_safe_csv() {
     let scene = Scene::new().await;
@@ -166,6 +169,7 @@ async fn partners_are_found_by_status_tier_and_name_in_any_order_and_as_a_safe_c
     assert_eq!(body["error"]["details"].as_array().unwrap().len(), 2);
 }
 
+// S0-101, S0-103, S0-104, S0-307, S0-101, S0-103, S0-104, S0-307
 #[tokio::test]
 async fn a_deactivated_partner_is_refused_until_it_is_activated_again() {
     let scene = Scene::new().await;
@@ -187,6 +191,7 @@ async fn a_deactivated_partner_is_refused_until_it_is_activated_again() {
     assert_eq!(wrong.refusal(400, "VALIDATION_ERROR")["error"]["details"].as_array().unwrap().len(), 2);
 }
 
+// S0-037, S0-038, S0-105, S0-308, S0-105, S0-308
 #[tokio::test]
 async fn keys_are_added_rotated_with_an_overlap_expire_and_are_revoked() {
     let scene = Scene::new().await;
@@ -225,6 +230,7 @@ async fn keys_are_added_rotated_with_an_overlap_expire_and_are_revoked() {
     assert_eq!(scene.calls("vinfast", &other.key).await, 200);
 }
 
+// S0-102, S0-118..=S0-120, S0-309, S0-102, S0-118, S0-119, S0-120, S0-309
 #[tokio::test]
 async fn a_subscription_changes_its_tier_period_and_quota_by_hand_with_a_reason() {
     let scene = Scene::new().await;

@@ -95,6 +95,7 @@ async fn jobs_are_found_by_kind_and_time() {
     assert_eq!(listed(&stage, "kind=profiles.enrich").await, [second, first]);
 }
 
+// S0-003
 #[tokio::test]
 async fn a_partner_sees_its_own_jobs_and_none_that_serve_them() {
     let stage = Stage::new().await;

@@ -69,6 +69,7 @@ async fn a_running_job_tells_its_owner_and_operators_how_far_it_is() {
     assert_eq!(poll().await["progress"], json!({ "done": 2 }));
 }
 
+// S0-017, S0-087
 #[tokio::test]
 async fn a_completed_job_has_the_whole_profile() {
     let (stage, _worker) = Stage::working().await;
@@ -189,6 +190,7 @@ async fn an_id_of_another_kind_is_refused_with_the_prefix_that_was_expected() {
     insta::assert_json_snapshot!("wrong_prefix", steady(wrong.json()));
 }
 
+// S0-003, S0-348
 #[tokio::test]
 async fn another_partners_job_is_as_absent_as_one_that_never_was() {
     let stage = Stage::new().await;

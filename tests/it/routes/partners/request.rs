@@ -75,6 +75,7 @@ fn steady(mut body: Value) -> Value {
     body
 }
 
+// S0-023, S0-053, S0-054, S0-055, S0-061, S0-071, S0-287, S0-288, S0-290, S0-291
 #[tokio::test]
 async fn what_is_approved_comes_with_all_there_is_and_is_charged_at_once() {
     let scene = Scene::of(SubscriptionTier::Basic, 2).await;
@@ -84,6 +85,7 @@ async fn what_is_approved_comes_with_all_there_is_and_is_charged_at_once() {
     assert_eq!(scene.used().await, 1);
 }
 
+// S0-060, S0-072, S0-359
 #[tokio::test]
 async fn the_same_influencer_is_free_for_the_rest_of_the_month_and_named_twice_counts_once() {
     let scene = Scene::of(SubscriptionTier::Basic, 2).await;
@@ -96,6 +98,7 @@ async fn the_same_influencer_is_free_for_the_rest_of_the_month_and_named_twice_c
     assert_eq!((history.as_array().unwrap().len(), &history[0]["count"]), (30, &json!(2)));
 }
 
+// S0-057, S0-058, S0-060, S0-062, S0-064, S0-223, S0-224, S0-348
 #[tokio::test]
 async fn who_cannot_be_had_is_denied_by_name_and_costs_nothing() {
     let scene = Scene::of(SubscriptionTier::Free, 3).await;
@@ -110,12 +113,27 @@ async fn who_cannot_be_had_is_denied_by_name_and_costs_nothing() {
         assert_eq!((&reason["code"], reason["message"].as_str().unwrap().len()), (&json!("NOT_FOUND"), 39));
     }
     assert_eq!(scene.used().await, 1);
+    let kept = sqlx::query!(
+        r#"
+        select reason, status, approved_count, denied_count,
+               array(
+                   select i.outcome from influencer_request_items i
+                   where i.tenant_id = r.tenant_id and i.request_id = r.id order by i.position
+               ) as "outcomes!"
+        from influencer_requests r
+        "#,
+    );
+    let kept = kept.fetch_one(scene.db.pool()).await.unwrap();
+    assert_eq!(kept.reason.as_deref(), Some("Campaign Tết 2026"));
+    assert_eq!((kept.status.as_str(), kept.approved_count, kept.denied_count), ("partial", 1, 3));
+    assert_eq!(kept.outcomes, ["approved", "not_found", "not_found", "not_found"]);
 
     let body = scene.request(&asked[1..]).await.expect(404);
     assert_eq!((&body["error"]["code"], &body["approved"]), (&json!("NOT_FOUND"), &json!([])));
     assert_eq!(scene.used().await, 1);
 }
 
+// S0-056, S0-061, S0-063, S0-225, S0-229, S0-289, S0-346
 #[tokio::test]
 async fn approval_goes_in_the_order_asked_until_the_quota_is_used_up_and_then_says_why() {
     let scene = Scene::of(SubscriptionTier::Free, 14).await;
@@ -164,7 +182,7 @@ async fn shortly_before(scene: &Scene, turn: DateTime<Utc>) -> [TestApi; 2] {
     panic!("two APIs do not start within three seconds")
 }
 
-// S0-053, S0-054, S0-057, S0-070, S0-073, S0-074
+// S0-021, S0-053, S0-054, S0-057, S0-070, S0-073, S0-074, S0-337, S0-359
 #[tokio::test]
 async fn however_many_ask_while_a_month_turns_each_month_approves_exactly_its_quota_and_tells_each_line_once()
 {
@@ -216,6 +234,7 @@ async fn however_many_ask_while_a_month_turns_each_month_approves_exactly_its_qu
     assert_eq!(events.len(), 4, "{events:?}");
 }
 
+// S0-070, S0-213, S0-337
 #[tokio::test]
 async fn a_new_month_begins_with_a_full_quota_at_midnight_of_its_time_zone() {
     let scene = Scene::of(SubscriptionTier::Free, 11).await;
@@ -261,6 +280,7 @@ async fn a_repeated_request_is_answered_as_the_first_and_charges_nothing() {
     ask(&scene.ids[..2]).await.refusal(422, "IDEMPOTENCY_KEY_REUSED");
 }
 
+// S0-059, S0-168, S0-290, S0-291, S0-349
 #[tokio::test]
 async fn every_fault_of_a_body_is_told_and_nothing_is_charged() {
     let scene = Scene::of(SubscriptionTier::Free, 21).await;
@@ -283,6 +303,7 @@ async fn every_fault_of_a_body_is_told_and_nothing_is_charged() {
     assert_eq!(scene.used().await, 0);
 }
 
+// S0-065..=S0-069, S0-072, S0-187, S0-211, S0-212, S0-219, S0-274, S0-292, S0-293
 #[tokio::test]
 async fn the_quota_of_each_tier_is_told_as_it_is() {
     for (tier, limit) in [
@@ -301,6 +322,7 @@ async fn the_quota_of_each_tier_is_told_as_it_is() {
     }
 }
 
+// S0-075, S0-076, S0-077, S0-078
 #[tokio::test]
 async fn a_subscription_is_told_with_its_features_and_what_there_is_to_know() {
     let scene = Scene::of(SubscriptionTier::Premium, 0).await;
@@ -336,6 +358,7 @@ async fn a_subscription_is_told_with_its_features_and_what_there_is_to_know() {
     assert_eq!(ends_in("-7 days -1 hour", false).await, expected("expired", Some(0), &[]));
 }
 
+// S0-075
 #[tokio::test]
 async fn alerts_tell_of_the_quota_from_eighty_percent_on() {
     let scene = Scene::of(SubscriptionTier::Free, 10).await;

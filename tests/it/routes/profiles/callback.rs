@@ -13,6 +13,7 @@ fn wish(stage: &Stage, handle: &str) -> Value {
     json!({ "url": profile(handle), "callbackUrl": stage.sandbox.inbox_url("told") })
 }
 
+// S0-083, S0-087, S0-298, S0-300
 #[tokio::test]
 async fn a_completed_job_is_told_with_s0s_body_signed_by_standard_webhooks() {
     let (stage, _worker) = Stage::working().await;

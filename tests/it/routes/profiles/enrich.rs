@@ -8,6 +8,7 @@ use crate::routes::answer::{Answer, steady};
 use crate::routes::stage::{ENRICH, Stage, accepted, ended, profile};
 use crate::support::{TestApi, TestPartner};
 
+// S0-081, S0-082, S0-084, S0-296, S0-297, S0-299
 #[tokio::test]
 async fn the_immediate_answer_is_s0s_and_leads_to_the_job() {
     let stage = Stage::new().await;
@@ -27,6 +28,7 @@ async fn the_immediate_answer_is_s0s_and_leads_to_the_job() {
     assert_eq!(stage.get(location).await.expect(200)["data"]["jobId"], body["jobId"]);
 }
 
+// S0-018, S0-080
 #[tokio::test]
 async fn every_form_that_people_paste_is_accepted_on_all_four_platforms() {
     let stage = Stage::new().await;
@@ -104,6 +106,7 @@ async fn many_wishes_for_one_profile_at_once_are_one_vendor_call() {
     assert_eq!(stage.vendor_calls("amy.codes").await.0, 1);
 }
 
+// S0-022, S0-088, S0-089
 #[tokio::test]
 async fn the_profile_is_kept_in_the_pool_private_and_as_the_partners_find() {
     let (stage, _worker) = Stage::working().await;

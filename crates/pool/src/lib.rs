@@ -13,15 +13,19 @@
 mod crawl;
 mod entry;
 mod fresh;
+mod listed;
 mod profile;
 pub mod search;
 mod tier;
+mod visibility;
 
 pub use crawl::{Crawl, save_crawl};
 pub use entry::{Contact, PoolEntry, servable};
 pub use fresh::{fresh, missed, prune_crawls, prune_misses, save_miss};
+pub use listed::{ListedEntry, listed};
 pub use profile::{PoolProfile, ProfileMetrics, ProfileResult, get};
-pub use tier::InfluencerTier;
+pub use tier::{InfluencerTier, UnknownInfluencerTier};
+pub use visibility::{Seen, SyncStatus, UnknownSyncStatus, UnknownVisibility, Visibility, lock_seen, set_visibility};
 
 /// Why the pool could not be read or written.
 #[derive(Debug, thiserror::Error)]

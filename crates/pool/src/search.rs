@@ -4,13 +4,19 @@
 //! ([`SearchIndex::in_step`]); what is shown of the page that was found is read from the database. So a search costs two
 //! small statements whatever its filters are, and a creator who is not public any more is not shown even in the
 //! instant between the two.
+//!
+//! All creators that were not removed are in it, also private ones. A [`SearchFilter`] cannot ask for those: it is made
+//! a [`PoolFilter`] in one place, and that one asks for public ones.
 
 mod columns;
 mod index;
+mod name;
+mod named;
 mod page;
 mod preview;
 
 pub use index::SearchIndex;
+pub use name::{NameQuery, NoLetters};
 pub use page::{Found, From};
 pub use preview::{Preview, previews};
 
@@ -18,6 +24,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use kernel::Platform;
+
+use crate::{InfluencerTier, SyncStatus, Visibility};
 
 /// Totals up to this are exact; beyond, they may be an estimate.
 pub const TOTAL_EXACT_MAX: usize = 10_000;
@@ -77,9 +85,11 @@ impl FromStr for Category {
     }
 }
 
-/// Whom a search is for. All that is given must hold; all bounds are included.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+/// Whom a partner's search is for: of those who are public, for whom all that is given holds. All bounds are included.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SearchFilter {
+    /// So named.
+    pub name: Option<NameQuery>,
     /// Of this category.
     pub category: Option<Category>,
     /// On this platform.
@@ -96,6 +106,26 @@ pub struct SearchFilter {
     pub score_min: Option<u8>,
 }
 
+/// Whom an admin's search is for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PoolFilter {
+    /// As partners search.
+    pub search: SearchFilter,
+    /// So visible.
+    pub visibility: Option<Visibility>,
+    /// Of this tier.
+    pub tier: Option<InfluencerTier>,
+    /// So kept in step with the vendor.
+    pub sync_status: Option<SyncStatus>,
+}
+
+impl PoolFilter {
+    /// Whom partners find.
+    fn public(search: SearchFilter) -> Self {
+        Self { search, visibility: Some(Visibility::Public), ..Self::default() }
+    }
+}
+
 /// By what a page is sorted. Whoever is equal in that goes by score, then followers, then id, so that the order is
 /// always the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,6 +137,10 @@ pub enum SortKey {
     Followers,
     /// Engagement.
     Engagement,
+    /// When the creator came into the pool.
+    Created,
+    /// How well the name is met that is asked for; score without one.
+    Name,
 }
 
 /// In which order.
@@ -121,5 +155,13 @@ pub struct SearchSort {
 impl Default for SearchSort {
     fn default() -> Self {
         Self { key: SortKey::Score, descending: true }
+    }
+}
+
+impl SearchFilter {
+    /// The order unless asked otherwise: the best first.
+    pub fn order(&self) -> SearchSort {
+        let key = if self.name.is_some() { SortKey::Name } else { SortKey::Score };
+        SearchSort { key, descending: true }
     }
 }

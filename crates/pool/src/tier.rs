@@ -16,6 +16,21 @@ pub enum InfluencerTier {
     Vip,
 }
 
+/// No such tier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of: standard, premium, vip")]
+pub struct UnknownInfluencerTier;
+
+impl std::str::FromStr for InfluencerTier {
+    type Err = UnknownInfluencerTier;
+
+    /// Reads a name in either letter case.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Standard, Self::Premium, Self::Vip];
+        all.into_iter().find(|one| one.as_str().eq_ignore_ascii_case(text)).ok_or(UnknownInfluencerTier)
+    }
+}
+
 impl InfluencerTier {
     /// The tier that `followers` give.
     pub fn of(followers: i64) -> Self {

@@ -8,7 +8,12 @@ select
     p.score as "score?",
     p.followers as "followers?",
     (p.engagement * 10000)::bigint as "engagement?",
-    p.visibility = 'PUBLIC' and p.deleted_at is null as "is_searched?"
+    p.visibility as "visibility?",
+    p.tier as "tier?",
+    p.sync_status as "sync_status?",
+    p.username as "username?",
+    p.display_name as "display_name?",
+    p.deleted_at is null as "is_there?"
 from (select pg_current_snapshot() as seen) as now
 left join pool_influencers as p
     on p.changed_in >= pg_snapshot_xmin($1::text::pg_snapshot)

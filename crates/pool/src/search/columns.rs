@@ -9,7 +9,9 @@ use std::cmp::{Ordering, Reverse};
 use kernel::Platform;
 use uuid::Uuid;
 
-use super::{Category, SearchFilter, SearchSort, SortKey};
+use super::name::signature;
+use super::{Category, PoolFilter, SearchSort, SortKey};
+use crate::{InfluencerTier, SyncStatus, Visibility};
 
 /// How many creators are tested at once.
 pub(super) const BLOCK: usize = 64;
@@ -27,6 +29,15 @@ pub(super) struct Row {
     pub(super) followers: u64,
     /// In ten-thousandths of a percent, as stored.
     pub(super) engagement: u32,
+    /// What admins decide: see [`traits_code`].
+    pub(super) traits: u8,
+}
+
+/// A creator as it is taken in: what it can be searched by, with its [searched](super::name::searched) names.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) row: Row,
+    pub(super) names: std::sync::Arc<str>,
 }
 
 /// The code of a platform in a column.
@@ -39,11 +50,33 @@ pub(super) fn category_code(category: Option<Category>) -> u8 {
     category.map_or(0, |category| category as u8 + 1)
 }
 
+const VISIBILITY_BITS: u8 = 0b1;
+const TIER_BITS: u8 = 0b110;
+const SYNC_BITS: u8 = 0b11000;
+
+fn visibility_code(visibility: Visibility) -> u8 {
+    visibility as u8
+}
+
+fn tier_code(tier: InfluencerTier) -> u8 {
+    (tier as u8) << 1
+}
+
+fn sync_code(status: SyncStatus) -> u8 {
+    (status as u8) << 3
+}
+
+/// The code of all that admins decide.
+pub(super) fn traits_code(visibility: Visibility, tier: InfluencerTier, status: SyncStatus) -> u8 {
+    visibility_code(visibility) | tier_code(tier) | sync_code(status)
+}
+
 impl Row {
     /// How two creators follow each other. An ascending order is the exact reverse of the descending one.
     pub(super) fn in_order(&self, other: &Self, sort: SearchSort) -> Ordering {
         let by_key = match sort.key {
-            SortKey::Score => Ordering::Equal,
+            SortKey::Score | SortKey::Name => Ordering::Equal,
+            SortKey::Created => other.id.cmp(&self.id),
             SortKey::Followers => other.followers.cmp(&self.followers),
             SortKey::Engagement => other.engagement.cmp(&self.engagement),
         };
@@ -64,11 +97,25 @@ pub(super) struct Test {
     score_min: u8,
     followers: (u64, u64),
     engagement: (u32, u32),
+    /// Which bits of the traits count, and how they must be.
+    traits: (u8, u8),
 }
 
 impl Test {
-    pub(super) fn of(filter: &SearchFilter) -> Self {
+    pub(super) fn of(filter: &PoolFilter) -> Self {
+        let (mut bits, mut code) = (0, 0);
+        let traits = [
+            filter.visibility.map(|visibility| (VISIBILITY_BITS, visibility_code(visibility))),
+            filter.tier.map(|tier| (TIER_BITS, tier_code(tier))),
+            filter.sync_status.map(|status| (SYNC_BITS, sync_code(status))),
+        ];
+        for (some_bits, some_code) in traits.into_iter().flatten() {
+            bits |= some_bits;
+            code |= some_code;
+        }
+        let filter = &filter.search;
         Self {
+            traits: (bits, code),
             platform: filter.platform.map_or(ANY, platform_code),
             category: filter.category.map_or(ANY, |category| category_code(Some(category))),
             score_min: filter.score_min.unwrap_or(0),
@@ -83,6 +130,7 @@ impl Test {
     pub(super) fn holds(&self, row: &Row) -> bool {
         (self.platform == ANY || row.platform == self.platform)
             && (self.category == ANY || row.category == self.category)
+            && row.traits & self.traits.0 == self.traits.1
             && row.score >= self.score_min
             && (self.followers.0..=self.followers.1).contains(&row.followers)
             && (self.engagement.0..=self.engagement.1).contains(&row.engagement)
@@ -106,7 +154,12 @@ pub(super) struct Columns {
     scores: Vec<u8>,
     followers: Vec<u64>,
     engagements: Vec<u32>,
-    /// Positions by id.
+    traits: Vec<u8>,
+    /// Names one after another, where each ends, and their signatures.
+    names: String,
+    name_ends: Vec<usize>,
+    signatures: Vec<u128>,
+    /// Positions by id, the largest first.
     by_id: Vec<u32>,
     /// Positions in the order of followers and of engagement, the largest first.
     by_followers: Vec<u32>,
@@ -114,8 +167,16 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    pub(super) fn of(mut rows: Vec<Row>) -> Self {
-        rows.sort_unstable_by_key(Row::rank);
+    pub(super) fn of(mut entries: Vec<Entry>) -> Self {
+        entries.sort_unstable_by_key(|entry| entry.row.rank());
+        let mut names = String::with_capacity(entries.iter().map(|entry| entry.names.len()).sum());
+        let end = |entry: &Entry| {
+            names.push_str(&entry.names);
+            names.len()
+        };
+        let name_ends = entries.iter().map(end).collect();
+        let signatures = entries.iter().map(|entry| signature(&entry.names)).collect();
+        let rows: Vec<Row> = entries.into_iter().map(|entry| entry.row).collect();
         let positions = || (0..u32::try_from(rows.len()).unwrap_or(u32::MAX)).collect::<Vec<u32>>();
         let sorted = |key| {
             let sort = SearchSort { key, descending: true };
@@ -125,7 +186,7 @@ impl Columns {
             sorted
         };
         let mut by_id = positions();
-        by_id.sort_unstable_by_key(|position| rows[*position as usize].id);
+        by_id.sort_unstable_by_key(|position| Reverse(rows[*position as usize].id));
         Self {
             by_followers: sorted(SortKey::Followers),
             by_engagement: sorted(SortKey::Engagement),
@@ -136,6 +197,10 @@ impl Columns {
             scores: rows.iter().map(|row| row.score).collect(),
             followers: rows.iter().map(|row| row.followers).collect(),
             engagements: rows.iter().map(|row| row.engagement).collect(),
+            traits: rows.iter().map(|row| row.traits).collect(),
+            names,
+            name_ends,
+            signatures,
         }
     }
 
@@ -168,18 +233,31 @@ impl Columns {
             score: self.scores[position],
             followers: self.followers[position],
             engagement: self.engagements[position],
+            traits: self.traits[position],
         }
     }
 
+    /// The searched names of the creator at a position.
+    pub(super) fn names(&self, position: usize) -> &str {
+        let start = position.checked_sub(1).map_or(0, |before| self.name_ends[before]);
+        &self.names[start..self.name_ends[position]]
+    }
+
+    /// The signature of those.
+    pub(super) fn signature(&self, position: usize) -> u128 {
+        self.signatures[position]
+    }
+
     pub(super) fn position_of(&self, id: Uuid) -> Option<usize> {
-        let found = self.by_id.binary_search_by_key(&id, |position| self.ids[*position as usize]);
+        let found = self.by_id.binary_search_by_key(&Reverse(id), |position| Reverse(self.ids[*position as usize]));
         found.ok().map(|index| self.by_id[index] as usize)
     }
 
     /// The positions in an order, if they are kept in it.
     pub(super) fn in_order_of(&self, key: SortKey) -> Option<&[u32]> {
         match key {
-            SortKey::Score => None,
+            SortKey::Score | SortKey::Name => None,
+            SortKey::Created => Some(&self.by_id),
             SortKey::Followers => Some(&self.by_followers),
             SortKey::Engagement => Some(&self.by_engagement),
         }
@@ -196,6 +274,10 @@ impl Columns {
         let mut pass = [0u8; BLOCK];
         let pass_of = &mut pass[..end - start];
         pass_of.copy_from_slice(&alive[start..end]);
+        if test.traits.0 != 0 {
+            let (bits, code) = test.traits;
+            keep(pass_of, &self.traits[start..end], |traits| traits & bits == code);
+        }
         if test.platform != ANY {
             keep(pass_of, &self.platforms[start..end], |platform| platform == test.platform);
         }

@@ -14,10 +14,11 @@ use futures::TryStreamExt;
 use kernel::Platform;
 use uuid::Uuid;
 
-use super::columns::{Row, category_code, platform_code};
+use super::columns::{Entry, Row, category_code, platform_code, traits_code};
+use super::name::searched;
 use super::page::{Found, From, Snapshot};
-use super::{Category, SearchFilter, SearchSort};
-use crate::PoolError;
+use super::{Category, PoolFilter, SearchFilter, SearchSort};
+use crate::{InfluencerTier, PoolError, SyncStatus, Visibility};
 
 /// So many changed creators stand beside the columns before those are made anew.
 const CHANGED_MAX: usize = 4_096;
@@ -64,9 +65,38 @@ impl SearchIndex {
         Ok(())
     }
 
-    /// A page of a search in what was seen last; see [`SearchIndex::in_step`].
-    pub fn find(&self, filter: &SearchFilter, sort: SearchSort, from: From, limit: usize) -> Found {
-        self.now().find(filter, sort, from, limit)
+    /// A page of a partner's search in what was seen last: see [`SearchIndex::in_step`]. It is among those who are
+    /// public.
+    ///
+    /// # Errors
+    /// [`PoolError::Database`] when the search was cut off.
+    pub async fn find(
+        &self,
+        filter: SearchFilter,
+        sort: SearchSort,
+        from: From,
+        limit: usize,
+    ) -> Result<Found, PoolError> {
+        self.find_any(PoolFilter::public(filter), sort, from, limit).await
+    }
+
+    /// A page of an admin's search in what was seen last, private creators included.
+    ///
+    /// # Errors
+    /// [`PoolError::Database`] when the search was cut off.
+    pub async fn find_any(
+        &self,
+        filter: PoolFilter,
+        sort: SearchSort,
+        from: From,
+        limit: usize,
+    ) -> Result<Found, PoolError> {
+        let snapshot = self.now();
+        if filter.search.name.is_none() {
+            return Ok(snapshot.find(&filter, sort, from, limit));
+        }
+        // Names take long enough that others would wait.
+        unbroken(move || snapshot.find(&filter, sort, from, limit)).await
     }
 
     fn now(&self) -> Snapshot {
@@ -86,21 +116,20 @@ impl SearchIndex {
             SearchRow,
             r#"
             select id, platform, category, score, followers, (engagement * 10000)::bigint as "engagement!",
-                   true as "is_searched!"
+                   visibility, tier, sync_status, username, display_name, true as "is_there!"
             from pool_influencers
-            where visibility = 'PUBLIC' and deleted_at is null
+            where deleted_at is null
             "#
         );
-        let rows: Vec<Row> = rows.fetch(conn).map_ok(|row| row.row()).try_collect().await?;
-        let snapshot = tokio::task::spawn_blocking(move || Snapshot::of(rows)).await;
-        self.set(snapshot.map_err(|error| sqlx::Error::Protocol(error.to_string()))?);
+        let entries: Vec<Entry> = rows.fetch(conn).map_ok(|row| row.entry()).try_collect().await?;
+        self.set(unbroken(move || Snapshot::of(entries)).await?);
         Ok(seen)
     }
 
     async fn catch_up(&self, conn: &mut Connection, seen: &str) -> Result<String, PoolError> {
         let changes = sqlx::query_file!("src/search/changes.sql", seen).fetch_all(conn).await?;
         let now = changes.first().map(|change| change.seen.clone());
-        let rows = changes.into_iter().filter_map(|change| {
+        let entries = changes.into_iter().filter_map(|change| {
             let row = SearchRow {
                 id: change.id?,
                 platform: change.platform?,
@@ -108,21 +137,32 @@ impl SearchIndex {
                 score: change.score?,
                 followers: change.followers?,
                 engagement: change.engagement?,
-                is_searched: change.is_searched?,
+                visibility: change.visibility?,
+                tier: change.tier?,
+                sync_status: change.sync_status?,
+                username: change.username?,
+                display_name: change.display_name?,
+                is_there: change.is_there?,
             };
-            Some((row.id, row.is_searched.then(|| row.row())))
+            Some((row.id, row.is_there.then(|| row.entry())))
         });
-        let rows: Vec<(Uuid, Option<Row>)> = rows.collect();
-        if !rows.is_empty() {
+        let entries: Vec<(Uuid, Option<Entry>)> = entries.collect();
+        if !entries.is_empty() {
             let snapshot = self.now();
-            let made = tokio::task::spawn_blocking(move || {
-                let snapshot = snapshot.with(&rows);
-                if snapshot.changed_len() > CHANGED_MAX { Snapshot::of(snapshot.rows()) } else { snapshot }
+            let made = unbroken(move || {
+                let snapshot = snapshot.with(&entries);
+                if snapshot.changed_len() > CHANGED_MAX { Snapshot::of(snapshot.entries()) } else { snapshot }
             });
-            self.set(made.await.map_err(|error| sqlx::Error::Protocol(error.to_string()))?);
+            self.set(made.await?);
         }
         Ok(now.unwrap_or_else(|| seen.to_owned()))
     }
+}
+
+/// Does what takes a while where nobody waits for the thread.
+async fn unbroken<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PoolError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| sqlx::Error::Protocol(error.to_string()))?)
 }
 
 /// A creator's searchable columns as they come from the database.
@@ -133,21 +173,33 @@ struct SearchRow {
     score: i32,
     followers: i64,
     engagement: i64,
-    is_searched: bool,
+    visibility: String,
+    tier: String,
+    sync_status: String,
+    username: String,
+    display_name: String,
+    is_there: bool,
 }
 
 impl SearchRow {
-    fn row(&self) -> Row {
-        // The table's constraints allow no other names and scores.
+    fn entry(&self) -> Entry {
+        // The table's constraints allow no other names and scores; what were not known would be nobody's business.
         let platform: Platform = self.platform.parse().unwrap_or(Platform::Tiktok);
         let category: Option<Category> = self.category.as_ref().and_then(|name| name.parse().ok());
-        Row {
+        let traits = traits_code(
+            self.visibility.parse().unwrap_or(Visibility::Private),
+            self.tier.parse().unwrap_or(InfluencerTier::Standard),
+            self.sync_status.parse().unwrap_or(SyncStatus::Archived),
+        );
+        let row = Row {
             id: self.id,
             platform: platform_code(platform),
             category: category_code(category),
             score: u8::try_from(self.score).unwrap_or_default(),
             followers: u64::try_from(self.followers).unwrap_or_default(),
             engagement: u32::try_from(self.engagement.max(0)).unwrap_or(u32::MAX),
-        }
+            traits,
+        };
+        Entry { row, names: searched(&self.username, &self.display_name).into() }
     }
 }

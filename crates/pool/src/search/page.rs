@@ -10,8 +10,9 @@ use kernel::ids::InfluencerId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::columns::{BLOCK, Columns, Row, Test};
-use super::{SearchFilter, SearchSort};
+use super::columns::{BLOCK, Columns, Entry, Row, Test};
+use super::named;
+use super::{PoolFilter, SearchSort};
 
 /// So many matches are sorted; of more, those of a page are met sooner in the order that is kept.
 const SORTED_MAX: usize = if cfg!(test) { 20 } else { 20_000 };
@@ -27,7 +28,7 @@ pub enum From {
 
 /// A place in every order: that of a creator as it was found there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place(u8, u64, u32, Uuid);
+pub struct Place(u8, u64, u32, Uuid, u8);
 
 /// A page of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,36 +42,46 @@ pub struct Found {
 }
 
 impl Place {
-    fn row(self) -> Row {
-        Row { score: self.0, followers: self.1, engagement: self.2, id: self.3, platform: 0, category: 0 }
+    /// That of a creator whose name is so far from what was asked for.
+    pub(super) fn of(row: &Row, distance: u8) -> Self {
+        Self(row.score, row.followers, row.engagement, row.id, distance)
+    }
+
+    pub(super) fn row(self) -> Row {
+        let Self(score, followers, engagement, id, _) = self;
+        Row { score, followers, engagement, id, platform: 0, category: 0, traits: 0 }
+    }
+
+    pub(super) fn distance(self) -> u8 {
+        self.4
     }
 }
 
 /// One state of the searchable pool; clones share.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Snapshot {
-    columns: Arc<Columns>,
+    pub(super) columns: Arc<Columns>,
     /// 1 for those that stand in the columns as they are, 0 for those that changed or left.
-    alive: Arc<Vec<u8>>,
-    changed: Arc<Vec<Row>>,
+    pub(super) alive: Arc<Vec<u8>>,
+    pub(super) changed: Arc<Vec<Entry>>,
 }
 
 impl Snapshot {
-    pub(super) fn of(rows: Vec<Row>) -> Self {
-        let columns = Columns::of(rows);
+    pub(super) fn of(entries: Vec<Entry>) -> Self {
+        let columns = Columns::of(entries);
         let alive = vec![1; columns.len()];
         Self { columns: Arc::new(columns), alive: Arc::new(alive), changed: Arc::default() }
     }
 
-    /// Takes in what changed: for each id, named once, its row, or none for whoever is not searched any more.
-    pub(super) fn with(&self, changes: &[(Uuid, Option<Row>)]) -> Self {
+    /// Takes in what changed: for each id, named once, its entry, or none for whoever is not searched any more.
+    pub(super) fn with(&self, changes: &[(Uuid, Option<Entry>)]) -> Self {
         let mut alive = Vec::clone(&self.alive);
         for position in changes.iter().filter_map(|(id, _)| self.columns.position_of(*id)) {
             alive[position] = 0;
         }
         let ids: HashSet<Uuid> = changes.iter().map(|(id, _)| *id).collect();
-        let stay = self.changed.iter().copied().filter(|row| !ids.contains(&row.id));
-        let changed = stay.chain(changes.iter().filter_map(|(_, row)| *row)).collect();
+        let stay = self.changed.iter().filter(|entry| !ids.contains(&entry.row.id));
+        let changed = stay.chain(changes.iter().filter_map(|(_, entry)| entry.as_ref())).cloned().collect();
         Self { columns: Arc::clone(&self.columns), alive: Arc::new(alive), changed: Arc::new(changed) }
     }
 
@@ -80,15 +91,22 @@ impl Snapshot {
     }
 
     /// All creators.
-    pub(super) fn rows(&self) -> Vec<Row> {
+    pub(super) fn entries(&self) -> Vec<Entry> {
         let alive = self.alive.iter().enumerate().filter(|(_, alive)| **alive == 1);
-        let rows = alive.map(|(position, _)| self.columns.row(position));
-        rows.chain(self.changed.iter().copied()).collect()
+        let entry = |position| Entry {
+            row: self.columns.row(position),
+            names: self.columns.names(position).into(),
+        };
+        alive.map(|(position, _)| entry(position)).chain(self.changed.iter().cloned()).collect()
     }
 
-    pub(super) fn find(&self, filter: &SearchFilter, sort: SearchSort, from: From, limit: usize) -> Found {
+    pub(super) fn find(&self, filter: &PoolFilter, sort: SearchSort, from: From, limit: usize) -> Found {
         let test = Test::of(filter);
-        let mut changed: Vec<Row> = self.changed.iter().copied().filter(|row| test.holds(row)).collect();
+        if let Some(name) = &filter.search.name {
+            return named::find(self, &test, name, sort, from, limit);
+        }
+        let rows = self.changed.iter().map(|entry| entry.row);
+        let mut changed: Vec<Row> = rows.filter(|row| test.holds(row)).collect();
         changed.sort_unstable_by(|left, right| left.in_order(right, sort));
         let matches = Matches::of(&self.columns, &self.alive, test);
         let total = matches.total + changed.len();
@@ -111,7 +129,7 @@ impl Snapshot {
         let has_more = page.len() > limit;
         page.truncate(limit);
         let next = page.last().filter(|_| has_more);
-        let next = next.map(|row| Place(row.score, row.followers, row.engagement, row.id));
+        let next = next.map(|row| Place::of(row, 0));
         Found { ids: page.iter().map(|row| InfluencerId::from_uuid(row.id)).collect(), total, next }
     }
 }
@@ -247,87 +265,145 @@ mod tests {
     use kernel::Platform;
     use proptest::prelude::*;
 
-    use super::super::columns::{category_code, platform_code};
-    use super::super::{Category, SortKey};
+    use super::super::columns::{category_code, platform_code, traits_code};
+    use super::super::name::searched;
+    use super::super::{Category, NameQuery, SearchFilter, SortKey};
     use super::*;
+    use crate::{InfluencerTier, SyncStatus, Visibility};
 
-    fn row() -> impl Strategy<Value = Row> {
-        (0..3u8, 0..3u8, 0..5u8, 0..6u64, 0..4u32, 0..10_000u128).prop_map(
-            |(platform, category, score, followers, engagement, id)| Row {
-                id: Uuid::from_u128(id),
-                platform,
-                category,
-                score,
-                followers,
-                engagement: engagement * 10_000,
-            },
-        )
+    const NAMES: [&str; 8] =
+        ["lan_anh Lan Anh", "Đặng Lân", "gaming", "gamnig vn", "linh.nguyen", "Nguyễn Linh", "mai", "Майя"];
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        let traits = (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(is_public, is_vip, is_paused)| {
+            traits_code(
+                if is_public { Visibility::Public } else { Visibility::Private },
+                if is_vip { InfluencerTier::Vip } else { InfluencerTier::Premium },
+                if is_paused { SyncStatus::Paused } else { SyncStatus::Failed },
+            )
+        });
+        let numbers = (0..3u8, 0..3u8, 0..5u8, 0..6u64, 0..4u32, 0..10_000u128, traits);
+        let row = numbers.prop_map(|(platform, category, score, followers, engagement, id, traits)| Row {
+            id: Uuid::from_u128(id),
+            platform,
+            category,
+            score,
+            followers,
+            engagement: engagement * 10_000,
+            traits,
+        });
+        (row, proptest::sample::select(&NAMES))
+            .prop_map(|(row, name)| Entry { row, names: searched(name, "").into() })
     }
 
-    fn filter() -> impl Strategy<Value = SearchFilter> {
-        let platform = proptest::option::of(proptest::sample::select(&Platform::ALL[..3]));
-        let category = proptest::option::of(proptest::sample::select(&Category::ALL[..2]));
-        let number = || proptest::option::of(0..5u64);
-        (platform, category, number(), number(), proptest::option::of(0..4u8), proptest::option::of(0..6u8))
-            .prop_map(|(platform, category, followers_min, followers_max, engagement_min, score_min)| {
-                SearchFilter {
-                    category,
-                    platform,
-                    followers_min,
-                    followers_max,
-                    engagement_min: engagement_min.map(f64::from),
-                    engagement_max: None,
-                    score_min,
-                }
-            })
+    fn filter() -> impl Strategy<Value = PoolFilter> {
+        let option = proptest::option::of;
+        let platform = option(proptest::sample::select(&Platform::ALL[..3]));
+        let category = option(proptest::sample::select(&Category::ALL[..2]));
+        let number = || option(0..5u64);
+        let typed = ["lan", "linh ngyuen", "gaming", "m", "майа"].map(|typed| NameQuery::new(typed).unwrap());
+        let name = option(proptest::sample::select(typed.to_vec()));
+        let search = (platform, category, number(), number(), option(0..4u8), option(0..6u8), name).prop_map(
+            |(platform, category, followers_min, followers_max, engagement_min, score_min, name)| SearchFilter {
+                name,
+                category,
+                platform,
+                followers_min,
+                followers_max,
+                engagement_min: engagement_min.map(f64::from),
+                engagement_max: None,
+                score_min,
+            },
+        );
+        let decided = (
+            option(proptest::sample::select(&[Visibility::Public, Visibility::Private])),
+            option(proptest::sample::select(&[InfluencerTier::Vip, InfluencerTier::Premium])),
+            option(proptest::sample::select(&[SyncStatus::Paused, SyncStatus::Failed])),
+        );
+        (search, decided).prop_map(|(search, (visibility, tier, sync_status))| PoolFilter {
+            search,
+            visibility,
+            tier,
+            sync_status,
+        })
     }
 
     fn sort() -> impl Strategy<Value = SearchSort> {
-        let keys = [SortKey::Score, SortKey::Followers, SortKey::Engagement];
+        let keys =
+            [SortKey::Score, SortKey::Followers, SortKey::Engagement, SortKey::Created, SortKey::Name];
         (proptest::sample::select(keys.to_vec()), any::<bool>())
             .prop_map(|(key, descending)| SearchSort { key, descending })
     }
 
     /// What a reader of the filter's words would do.
-    fn expected(rows: &[Row], filter: &SearchFilter, sort: SearchSort) -> Vec<InfluencerId> {
-        let mut rows: Vec<Row> = rows.to_vec();
-        rows.retain(|row| {
-            filter.platform.is_none_or(|platform| row.platform == platform_code(platform))
-                && filter.category.is_none_or(|category| row.category == category_code(Some(category)))
-                && filter.followers_min.is_none_or(|min| row.followers >= min)
-                && filter.followers_max.is_none_or(|max| row.followers <= max)
-                && filter.engagement_min.is_none_or(|min| f64::from(row.engagement) / 10_000.0 >= min)
-                && filter.score_min.is_none_or(|min| row.score >= min)
+    fn expected(entries: &[Entry], filter: &PoolFilter, sort: SearchSort) -> Vec<InfluencerId> {
+        let PoolFilter { search, visibility, tier, sync_status } = filter;
+        let mut met: Vec<(u8, Row)> = Vec::new();
+        for Entry { row, names } in entries {
+            let distance = search.name.as_ref().map_or(Some(0), |name| name.distance(names));
+            let decided = |is_public, is_vip, is_paused| {
+                row.traits
+                    == traits_code(
+                        if is_public { Visibility::Public } else { Visibility::Private },
+                        if is_vip { InfluencerTier::Vip } else { InfluencerTier::Premium },
+                        if is_paused { SyncStatus::Paused } else { SyncStatus::Failed },
+                    )
+            };
+            let is_decided = [false, true].into_iter().any(|is_public| {
+                [false, true].into_iter().any(|is_vip| {
+                    [false, true].into_iter().any(|is_paused| {
+                        decided(is_public, is_vip, is_paused)
+                            && visibility.is_none_or(|one| (one == Visibility::Public) == is_public)
+                            && tier.is_none_or(|one| (one == InfluencerTier::Vip) == is_vip)
+                            && sync_status.is_none_or(|one| (one == SyncStatus::Paused) == is_paused)
+                    })
+                })
+            });
+            let is_met = is_decided
+                && search.platform.is_none_or(|platform| row.platform == platform_code(platform))
+                && search.category.is_none_or(|category| row.category == category_code(Some(category)))
+                && search.followers_min.is_none_or(|min| row.followers >= min)
+                && search.followers_max.is_none_or(|max| row.followers <= max)
+                && search.engagement_min.is_none_or(|min| f64::from(row.engagement) / 10_000.0 >= min)
+                && search.score_min.is_none_or(|min| row.score >= min);
+            met.extend(distance.filter(|_| is_met).map(|distance| (distance, *row)));
+        }
+        met.sort_by(|left, right| {
+            let by_name = if sort.descending { left.0.cmp(&right.0) } else { right.0.cmp(&left.0) };
+            let by_name = if sort.key == SortKey::Name { by_name } else { std::cmp::Ordering::Equal };
+            by_name.then_with(|| left.1.in_order(&right.1, sort))
         });
-        rows.sort_by(|left, right| left.in_order(right, sort));
-        rows.iter().map(|row| InfluencerId::from_uuid(row.id)).collect()
+        met.iter().map(|(_, row)| InfluencerId::from_uuid(row.id)).collect()
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
         #[test]
         fn pages_are_those_of_a_plain_search_whatever_changed_meanwhile(
-            first in proptest::collection::hash_map(0..400u128, row(), 0..300),
-            later in proptest::collection::vec((0..500u128, proptest::option::of(row())), 0..40),
+            first in proptest::collection::hash_map(0..400u128, entry(), 0..300),
+            later in proptest::collection::vec((0..500u128, proptest::option::of(entry())), 0..40),
             filter in filter(),
             sort in sort(),
             limit in 1..40usize,
         ) {
-            let with_id = |id: u128, row: Row| Row { id: Uuid::from_u128(id), ..row };
-            let mut truth: std::collections::BTreeMap<u128, Row> =
-                first.iter().map(|(id, row)| (*id, with_id(*id, *row))).collect();
-            let mut snapshot = Snapshot::of(truth.values().copied().collect());
-            for (id, row) in later {
-                let row = row.map(|row| with_id(id, row));
-                match row {
-                    Some(row) => drop(truth.insert(id, row)),
+            let with_id = |id: u128, entry: Entry| Entry {
+                row: Row { id: Uuid::from_u128(id), ..entry.row },
+                ..entry
+            };
+            let mut truth: std::collections::BTreeMap<u128, Entry> =
+                first.into_iter().map(|(id, entry)| (id, with_id(id, entry))).collect();
+            let mut snapshot = Snapshot::of(truth.values().cloned().collect());
+            for (id, entry) in later {
+                let entry = entry.map(|entry| with_id(id, entry));
+                match entry.clone() {
+                    Some(entry) => drop(truth.insert(id, entry)),
                     None => drop(truth.remove(&id)),
                 }
-                snapshot = snapshot.with(&[(Uuid::from_u128(id), row)]);
+                snapshot = snapshot.with(&[(Uuid::from_u128(id), entry)]);
             }
-            let rows: Vec<Row> = truth.values().copied().collect();
-            let expected = expected(&rows, &filter, sort);
-            for snapshot in [snapshot.clone(), Snapshot::of(snapshot.rows())] {
+            let entries: Vec<Entry> = truth.values().cloned().collect();
+            let expected = expected(&entries, &filter, sort);
+            for snapshot in [snapshot.clone(), Snapshot::of(snapshot.entries())] {
                 let mut walked = Vec::new();
                 let mut from = From::Offset(0);
                 loop {

@@ -52,7 +52,7 @@ fn session_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(session::sessions::end))
 }
 
-/// What admins decide about partners.
+/// What admins decide about partners and the pool.
 fn admin_routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(admin::partners::list, admin::partners::create))
@@ -66,6 +66,9 @@ fn admin_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(admin::requests::list))
         .routes(routes!(admin::usage::show))
         .routes(routes!(admin::notifications::send))
+        .routes(routes!(admin::pool::list))
+        .routes(routes!(admin::pool::change))
+        .routes(routes!(admin::pool::bulk::preview, admin::pool::bulk::change))
 }
 
 /// What operators see and do.

@@ -185,6 +185,18 @@ impl From<jobs::pool::RequestError> for ApiError {
     }
 }
 
+impl From<jobs::pool::VisibilityError> for ApiError {
+    fn from(error: jobs::pool::VisibilityError) -> Self {
+        use jobs::pool::VisibilityError;
+        match error {
+            VisibilityError::NotFound => Self::NotFound("influencer"),
+            VisibilityError::NotAsPreviewed => Self::Conflict(error.to_string()),
+            VisibilityError::Pool(error) => error.into(),
+            VisibilityError::Audit(error) => error.into(),
+        }
+    }
+}
+
 impl From<jobs::job::JobActionError> for ApiError {
     fn from(error: jobs::job::JobActionError) -> Self {
         use jobs::job::JobActionError;

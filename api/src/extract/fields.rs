@@ -75,6 +75,33 @@ impl Fields {
         self.keep(name, read(&value))
     }
 
+    /// An object within a body that says what a query string would: its numbers are read as if they were written there.
+    pub fn nested<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let values = self.optional(name, |value| {
+            value.as_object().cloned().ok_or_else(|| Problem::wrong_type("an object"))
+        })?;
+        let written = |value: Value| if value.is_number() { value.to_string().into() } else { value };
+        let values = values.into_iter().map(|(name, value)| (name, written(value))).collect();
+        match Self::new(self.noun, values, Vec::new()).finish(read) {
+            Ok(value) => Some(value),
+            Err(ApiError::Validation(faults)) => {
+                let inner = faults.into_iter();
+                self.faults.extend(
+                    inner.map(|fault| Fault { field: format!("{name}.{}", fault.field), ..fault }),
+                );
+                None
+            }
+            // Nothing else is wrong with values.
+            Err(_) => None,
+        }
+    }
+
+    /// The values of these names that are there, as they were given.
+    pub fn given_of(&self, names: &[&str]) -> Map<String, Value> {
+        let given = self.values.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        given.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// Notes a fault of values that do not go together.
     pub fn fault(&mut self, name: &str, code: &'static str, message: &str) {
         self.faults.push(Fault::new(name, code, message));

@@ -17,7 +17,7 @@ mod preview;
 
 pub use index::SearchIndex;
 pub use name::{NameQuery, NoLetters};
-pub use page::{Found, From};
+pub use page::{Found, From, Place};
 pub use preview::{Preview, previews};
 
 use std::fmt;

@@ -100,25 +100,47 @@ pub struct Seen {
     pub visibility: Visibility,
 }
 
-/// Who may see each of these creators, by id; whoever is unknown or was removed is left out. It stays so until the
-/// transaction ends.
+/// Who may see each of these creators, by id; whoever is unknown or was removed is left out.
+///
+/// # Errors
+/// [`PoolError::Database`].
+pub async fn seen(conn: &mut Connection, ids: &[InfluencerId]) -> Result<Vec<Seen>, PoolError> {
+    let rows = sqlx::query_as!(
+        SeenRow,
+        "select id, visibility from pool_influencers where id = any($1) and deleted_at is null order by id",
+        &uuids(ids),
+    );
+    rows.fetch_all(conn).await?.into_iter().map(SeenRow::read).collect()
+}
+
+/// The same, and it stays so until the transaction ends.
 ///
 /// # Errors
 /// [`PoolError::Database`].
 pub async fn lock_seen(conn: &mut Connection, ids: &[InfluencerId]) -> Result<Vec<Seen>, PoolError> {
-    let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     // In one order, so that two at once wait for each other instead of failing.
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        SeenRow,
         "select id, visibility from pool_influencers where id = any($1) and deleted_at is null order by id for update",
-        &uuids,
-    )
-    .fetch_all(conn)
-    .await?;
-    let seen = rows.into_iter().map(|row| {
-        let visibility = row.visibility.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        Ok(Seen { id: InfluencerId::from_uuid(row.id), visibility })
-    });
-    seen.collect()
+        &uuids(ids),
+    );
+    rows.fetch_all(conn).await?.into_iter().map(SeenRow::read).collect()
+}
+
+struct SeenRow {
+    id: Uuid,
+    visibility: String,
+}
+
+impl SeenRow {
+    fn read(self) -> Result<Seen, PoolError> {
+        let visibility = self.visibility.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        Ok(Seen { id: InfluencerId::from_uuid(self.id), visibility })
+    }
+}
+
+fn uuids(ids: &[InfluencerId]) -> Vec<Uuid> {
+    ids.iter().map(|id| id.uuid()).collect()
 }
 
 /// Sets who may see these creators.
@@ -130,10 +152,9 @@ pub async fn set_visibility(
     ids: &[InfluencerId],
     visibility: Visibility,
 ) -> Result<(), PoolError> {
-    let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     sqlx::query!(
         "update pool_influencers set visibility = $2, updated_at = now() where id = any($1) and deleted_at is null",
-        &uuids,
+        &uuids(ids),
         visibility.as_str(),
     )
     .execute(conn)

@@ -1,8 +1,10 @@
-//! What admins decide about partners (S0 FR-008 and FR-010). Whoever is signed in may read; only admins change.
+//! What admins decide about partners (S0 FR-008 and FR-010) and about who may see whom in the pool (FR-009). Whoever is
+//! signed in may read; only admins change.
 
 pub mod keys;
 pub mod notifications;
 pub mod partners;
+pub mod pool;
 pub mod requests;
 pub mod subscription;
 pub mod subscriptions;

@@ -6,7 +6,9 @@ use db::keyset;
 use kernel::Platform;
 use kernel::ids::InfluencerId;
 use partners::Feature;
-use pool::search::{From, Preview, SearchFilter, SearchSort, SortKey, TOTAL_EXACT_MAX, previews};
+use pool::search::{
+    From, NameQuery, Preview, SearchFilter, SearchSort, SortKey, TOTAL_EXACT_MAX, previews,
+};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -23,7 +25,9 @@ const LIMIT_DEFAULT: u32 = 20;
 const LIMIT_MAX: u32 = 100;
 /// Deeper pages are reached by cursor.
 const OFFSET_MAX: u32 = 10_000;
-const CURSOR_VERSION: u8 = 2;
+const CURSOR_VERSION: u8 = 3;
+/// Names that are typed are not longer.
+const NAME_CHARS_MAX: usize = 100;
 /// Nobody has more followers than there are numbers in four bytes.
 const FOLLOWERS_MAX: u32 = u32::MAX;
 
@@ -32,6 +36,10 @@ const FOLLOWERS_MAX: u32 = u32::MAX;
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[allow(dead_code)] // The schema of what `Search` reads.
 pub struct SearchParams {
+    /// Part of the username or the name, up to 100 characters: its words in any order, without regard to case and
+    /// accents, each as it is, as the beginning of a word, or with a slip.
+    #[param(min_length = 1, max_length = 100, required = false, nullable = false, example = "nguyen linh")]
+    q: Option<String>,
     /// `beauty`, `tech`, `lifestyle`, `food`, `travel` or `gaming`.
     #[param(required = false, nullable = false, example = "beauty")]
     category: Option<String>,
@@ -53,7 +61,8 @@ pub struct SearchParams {
     /// A score of at least so much.
     #[param(minimum = 0, maximum = 100, required = false, nullable = false, example = 60)]
     min_score: Option<u32>,
-    /// `score`, `followers` or `engagement`; with `-` in front, the largest first. `-score` unless given.
+    /// `score`, `followers` or `engagement`; with `-` in front, the largest first. Unless given `-score`, and
+    /// with `q` whose name is nearest.
     #[param(required = false, nullable = false, pattern = "^-?(score|followers|engagement)$")]
     sort: Option<String>,
     /// Creators of a page, 20 unless given.
@@ -145,7 +154,8 @@ pub struct SearchResult {
 ///
 /// Answers with public creators only, as previews: contact details and metrics come with an approved request. Searching
 /// costs no quota. Whatever was changed before the search began counts. Creators that are equal in what they are sorted
-/// by go by score, then followers, then id, so that pages follow each other.
+/// by go by score, then followers, then id, so that pages follow each other. With `q` those come first whose name is nearest
+/// to it.
 #[utoipa::path(
     get, path = "/api/v1/partners/pool/search", tag = "Pool", operation_id = "searchPool",
     security(("partnerId" = [], "apiKey" = [])),
@@ -161,7 +171,7 @@ pub async fn search(
     subscriber.needs(Feature::PoolSearch)?;
     let index = state.search_index();
     index.in_step(state.pool().acquire()).await?;
-    let found = index.find(&search.filter, search.sort, search.from, search.limit as usize);
+    let found = index.find(search.filter, search.sort, search.from, search.limit as usize).await?;
     let mut conn = state.pool().acquire().await?;
     let data = previews(&mut conn, &found.ids).await?;
     let next_cursor = found.next.map(|place| keyset::encode(CURSOR_VERSION, &place)).transpose();
@@ -191,24 +201,7 @@ pub struct Search {
 
 impl FromFields for Search {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let followers = |value: &Value| number_in(value, 0..=FOLLOWERS_MAX).map(u64::from);
-        let filter = SearchFilter {
-            category: fields.optional("category", |value| text(value)?.parse().map_err(Problem::invalid)),
-            platform: fields.optional("platform", platform),
-            followers_min: fields.optional("minFollowers", followers),
-            followers_max: fields.optional("maxFollowers", followers),
-            engagement_min: fields.optional("minEngagement", percent),
-            engagement_max: fields.optional("maxEngagement", percent),
-            score_min: fields.optional("minScore", |value| {
-                number_in(value, 0..=100).map(|score| u8::try_from(score).unwrap_or(100))
-            }),
-        };
-        if filter.followers_min > filter.followers_max && filter.followers_max.is_some() {
-            fields.fault("minFollowers", "INVALID", "must not be above maxFollowers");
-        }
-        if filter.engagement_min > filter.engagement_max && filter.engagement_max.is_some() {
-            fields.fault("minEngagement", "INVALID", "must not be above maxEngagement");
-        }
+        let filter = search_filter(fields);
         let offset = fields.optional("offset", |value| number_in(value, 0..=OFFSET_MAX));
         let after = fields.optional("cursor", |value| {
             keyset::decode(CURSOR_VERSION, text(value)?).map_err(|error| Problem::invalid(error.to_string()))
@@ -218,13 +211,45 @@ impl FromFields for Search {
         }
         let offset = offset.unwrap_or(0);
         Some(Self {
+            sort: fields.optional("sort", sort).unwrap_or_else(|| filter.order()),
             filter,
-            sort: fields.optional("sort", sort).unwrap_or_default(),
             from: after.map_or(From::Offset(offset as usize), From::After),
             limit: fields.optional("limit", |value| number_in(value, 1..=LIMIT_MAX)).unwrap_or(LIMIT_DEFAULT),
             offset,
         })
     }
+}
+
+/// What partners and admins search by alike.
+pub(crate) fn search_filter(fields: &mut Fields) -> SearchFilter {
+    let followers = |value: &Value| number_in(value, 0..=FOLLOWERS_MAX).map(u64::from);
+    let filter = SearchFilter {
+        name: fields.optional("q", name),
+        category: fields.optional("category", |value| text(value)?.parse().map_err(Problem::invalid)),
+        platform: fields.optional("platform", platform),
+        followers_min: fields.optional("minFollowers", followers),
+        followers_max: fields.optional("maxFollowers", followers),
+        engagement_min: fields.optional("minEngagement", percent),
+        engagement_max: fields.optional("maxEngagement", percent),
+        score_min: fields.optional("minScore", |value| {
+            number_in(value, 0..=100).map(|score| u8::try_from(score).unwrap_or(100))
+        }),
+    };
+    if filter.followers_min > filter.followers_max && filter.followers_max.is_some() {
+        fields.fault("minFollowers", "INVALID", "must not be above maxFollowers");
+    }
+    if filter.engagement_min > filter.engagement_max && filter.engagement_max.is_some() {
+        fields.fault("minEngagement", "INVALID", "must not be above maxEngagement");
+    }
+    filter
+}
+
+fn name(value: &Value) -> Result<NameQuery, Problem> {
+    let typed = text(value)?;
+    if typed.chars().count() > NAME_CHARS_MAX {
+        return Err(Problem::invalid(format!("must have 1 to {NAME_CHARS_MAX} characters")));
+    }
+    NameQuery::new(typed).map_err(Problem::invalid)
 }
 
 fn platform(value: &Value) -> Result<Platform, Problem> {

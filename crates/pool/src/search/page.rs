@@ -263,6 +263,7 @@ impl<'a> Matches<'a> {
 #[cfg(test)]
 mod tests {
     use kernel::Platform;
+    use proptest::option::of as option;
     use proptest::prelude::*;
 
     use super::super::columns::{category_code, platform_code, traits_code};
@@ -297,7 +298,6 @@ mod tests {
     }
 
     fn filter() -> impl Strategy<Value = PoolFilter> {
-        let option = proptest::option::of;
         let platform = option(proptest::sample::select(&Platform::ALL[..3]));
         let category = option(proptest::sample::select(&Category::ALL[..2]));
         let number = || option(0..5u64);

@@ -86,9 +86,8 @@ impl Fields {
             Ok(value) => Some(value),
             Err(ApiError::Validation(faults)) => {
                 let inner = faults.into_iter();
-                self.faults.extend(
-                    inner.map(|fault| Fault { field: format!("{name}.{}", fault.field), ..fault }),
-                );
+                self.faults
+                    .extend(inner.map(|fault| Fault { field: format!("{name}.{}", fault.field), ..fault }));
                 None
             }
             // Nothing else is wrong with values.

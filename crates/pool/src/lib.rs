@@ -25,7 +25,9 @@ pub use fresh::{fresh, missed, prune_crawls, prune_misses, save_miss};
 pub use listed::{ListedEntry, listed};
 pub use profile::{PoolProfile, ProfileMetrics, ProfileResult, get};
 pub use tier::{InfluencerTier, UnknownInfluencerTier};
-pub use visibility::{Seen, SyncStatus, UnknownSyncStatus, UnknownVisibility, Visibility, lock_seen, seen, set_visibility};
+pub use visibility::{
+    Seen, SyncStatus, UnknownSyncStatus, UnknownVisibility, Visibility, lock_seen, seen, set_visibility,
+};
 
 /// Why the pool could not be read or written.
 #[derive(Debug, thiserror::Error)]

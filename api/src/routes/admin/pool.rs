@@ -155,8 +155,7 @@ pub async fn list(
 
 fn order(listing: &Listing<PoolRow, PoolQuery>) -> Result<SearchSort, ApiError> {
     let Some(sort) = listing.sort() else {
-        let key =
-            if listing.filter.filter.search.name.is_some() { SortKey::Name } else { SortKey::Created };
+        let key = if listing.filter.filter.search.name.is_some() { SortKey::Name } else { SortKey::Created };
         return Ok(SearchSort { key, descending: true });
     };
     let key = match sort.field {
@@ -165,7 +164,8 @@ fn order(listing: &Listing<PoolRow, PoolQuery>) -> Result<SearchSort, ApiError> 
         "engagement" => SortKey::Engagement,
         "createdAt" => SortKey::Created,
         _ => {
-            let message = "must be one of: score, followers, engagement, createdAt (with `-`: the largest first)";
+            let message =
+                "must be one of: score, followers, engagement, createdAt (with `-`: the largest first)";
             return Err(ApiError::invalid("sort", "INVALID", message));
         }
     };

@@ -6,9 +6,7 @@ use db::keyset;
 use kernel::Platform;
 use kernel::ids::InfluencerId;
 use partners::Feature;
-use pool::search::{
-    From, NameQuery, Preview, SearchFilter, SearchSort, SortKey, TOTAL_EXACT_MAX, previews,
-};
+use pool::search::{From, NameQuery, Preview, SearchFilter, SearchSort, SortKey, TOTAL_EXACT_MAX, previews};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};

@@ -249,7 +249,8 @@ impl Columns {
     }
 
     pub(super) fn position_of(&self, id: Uuid) -> Option<usize> {
-        let found = self.by_id.binary_search_by_key(&Reverse(id), |position| Reverse(self.ids[*position as usize]));
+        let found =
+            self.by_id.binary_search_by_key(&Reverse(id), |position| Reverse(self.ids[*position as usize]));
         found.ok().map(|index| self.by_id[index] as usize)
     }
 

@@ -147,7 +147,8 @@ impl NameQuery {
 
     /// How well [`searched`] names meet it, if they do.
     pub(super) fn distance(&self, names: &str) -> Option<Distance> {
-        let by_words = self.words.iter().try_fold(0u8, |sum, word| Some(sum.saturating_add(word.met_by(names)?)));
+        let by_words =
+            self.words.iter().try_fold(0u8, |sum, word| Some(sum.saturating_add(word.met_by(names)?)));
         let joined = self.joined.as_ref().and_then(|joined| joined.met_by(names));
         by_words.into_iter().chain(joined).min()
     }
@@ -250,7 +251,8 @@ fn is_within<T: Copy + PartialEq>(typed: &[T], word: &[T], slips: u32, begins: b
     if is_too_long || typed.len() > word.len() + slips_left {
         return false;
     }
-    let (Some((letter, typed_rest)), Some((other, word_rest))) = (typed.split_first(), word.split_first()) else {
+    let (Some((letter, typed_rest)), Some((other, word_rest))) = (typed.split_first(), word.split_first())
+    else {
         // What is left of one of the two is no more than slips.
         return true;
     };

@@ -93,10 +93,8 @@ impl Snapshot {
     /// All creators.
     pub(super) fn entries(&self) -> Vec<Entry> {
         let alive = self.alive.iter().enumerate().filter(|(_, alive)| **alive == 1);
-        let entry = |position| Entry {
-            row: self.columns.row(position),
-            names: self.columns.names(position).into(),
-        };
+        let entry =
+            |position| Entry { row: self.columns.row(position), names: self.columns.names(position).into() };
         alive.map(|(position, _)| entry(position)).chain(self.changed.iter().cloned()).collect()
     }
 
@@ -276,13 +274,14 @@ mod tests {
         ["lan_anh Lan Anh", "Đặng Lân", "gaming", "gamnig vn", "linh.nguyen", "Nguyễn Linh", "mai", "Майя"];
 
     fn entry() -> impl Strategy<Value = Entry> {
-        let traits = (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(is_public, is_vip, is_paused)| {
-            traits_code(
-                if is_public { Visibility::Public } else { Visibility::Private },
-                if is_vip { InfluencerTier::Vip } else { InfluencerTier::Premium },
-                if is_paused { SyncStatus::Paused } else { SyncStatus::Failed },
-            )
-        });
+        let traits =
+            (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(is_public, is_vip, is_paused)| {
+                traits_code(
+                    if is_public { Visibility::Public } else { Visibility::Private },
+                    if is_vip { InfluencerTier::Vip } else { InfluencerTier::Premium },
+                    if is_paused { SyncStatus::Paused } else { SyncStatus::Failed },
+                )
+            });
         let numbers = (0..3u8, 0..3u8, 0..5u8, 0..6u64, 0..4u32, 0..10_000u128, traits);
         let row = numbers.prop_map(|(platform, category, score, followers, engagement, id, traits)| Row {
             id: Uuid::from_u128(id),
@@ -304,15 +303,17 @@ mod tests {
         let typed = ["lan", "linh ngyuen", "gaming", "m", "майа"].map(|typed| NameQuery::new(typed).unwrap());
         let name = option(proptest::sample::select(typed.to_vec()));
         let search = (platform, category, number(), number(), option(0..4u8), option(0..6u8), name).prop_map(
-            |(platform, category, followers_min, followers_max, engagement_min, score_min, name)| SearchFilter {
-                name,
-                category,
-                platform,
-                followers_min,
-                followers_max,
-                engagement_min: engagement_min.map(f64::from),
-                engagement_max: None,
-                score_min,
+            |(platform, category, followers_min, followers_max, engagement_min, score_min, name)| {
+                SearchFilter {
+                    name,
+                    category,
+                    platform,
+                    followers_min,
+                    followers_max,
+                    engagement_min: engagement_min.map(f64::from),
+                    engagement_max: None,
+                    score_min,
+                }
             },
         );
         let decided = (
@@ -329,8 +330,7 @@ mod tests {
     }
 
     fn sort() -> impl Strategy<Value = SearchSort> {
-        let keys =
-            [SortKey::Score, SortKey::Followers, SortKey::Engagement, SortKey::Created, SortKey::Name];
+        let keys = [SortKey::Score, SortKey::Followers, SortKey::Engagement, SortKey::Created, SortKey::Name];
         (proptest::sample::select(keys.to_vec()), any::<bool>())
             .prop_map(|(key, descending)| SearchSort { key, descending })
     }

@@ -94,9 +94,8 @@ pub struct Wish {
 impl FromFields for Wish {
     fn read(fields: &mut Fields) -> Option<Self> {
         let visibility = fields.required("visibility", visibility);
-        let named = fields.optional("influencerIds", |value| {
-            ids(text(value)?.split(',').map(Ok), IDS_IN_QUERY_MAX)
-        });
+        let named =
+            fields.optional("influencerIds", |value| ids(text(value)?.split(',').map(Ok), IDS_IN_QUERY_MAX));
         let words = PoolWords::read(fields)?;
         let whom = match named {
             Some(_) if !words.given.is_empty() => {
@@ -126,7 +125,7 @@ fn ids<'a>(
         return Err(Problem::invalid(format!("must name 1 to {max} influencers")));
     }
     // Named twice is named once.
-    ids.sort_unstable_by_key(InfluencerId::uuid);
+    ids.sort_unstable_by_key(|id| id.uuid());
     ids.dedup();
     Ok(ids)
 }

@@ -83,7 +83,8 @@ impl FromFields for PoolWords {
             search: search_filter(fields),
             visibility: None,
             tier: fields.optional("tier", tier),
-            sync_status: fields.optional("syncStatus", |value| text(value)?.parse().map_err(Problem::invalid)),
+            sync_status: fields
+                .optional("syncStatus", |value| text(value)?.parse().map_err(Problem::invalid)),
         };
         Some(Self { filter, given })
     }

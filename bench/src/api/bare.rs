@@ -87,7 +87,7 @@ async fn found(Bare(state): &Bare, params: Params) -> anyhow::Result<Value> {
     let sort = sort(params.sort.as_deref())?;
     let filter = filter(&params)?;
     index.in_step(pool.acquire()).await?;
-    let found = index.find(&filter, sort, from, limit as usize);
+    let found = index.find(filter, sort, from, limit as usize).await?;
     let mut conn = pool.acquire().await?;
     let data = previews(&mut conn, &found.ids).await?;
     let next = found.next.map(|place| keyset::encode(CURSOR_VERSION, &place)).transpose()?;

@@ -26,7 +26,7 @@ if (cluster.isPrimary) {
 }
 
 async function serve() {
-  const adapter = new PrismaPg({ connectionString: process.env.DATABASE_URL, max: CONNECTIONS });
+  const adapter = new PrismaPg({ connectionString: address(), max: CONNECTIONS });
   const prisma = new PrismaClient({ adapter });
   const app = Fastify({ logger: false });
   app.addHook("onRequest", admission(prisma));
@@ -34,6 +34,13 @@ async function serve() {
     search(prisma, request.query, request.headers["x-peer-total"] === "bounded"),
   );
   await app.listen({ host: "127.0.0.1", port: Number(process.env.PORT), backlog: 1024 });
+}
+
+/** Without what other clients say in it: node-postgres takes `sslmode=prefer`, which may do without TLS, for `require`. */
+function address() {
+  const url = new URL(process.env.DATABASE_URL);
+  url.search = "";
+  return url.toString();
 }
 
 /** Who calls, and how often in this clock minute. Credentials that were right are remembered as long as Millpond does. */

@@ -38,6 +38,7 @@ come from this site. Lists take `limit`, `cursor`, `sort` and `format=csv`, whos
     tags(
         (name = "Account", description = "A partner's quota and subscription"),
         (name = "Pool", description = "Find creators and request them"),
+        (name = "Pool for admins", description = "Who is in the pool and who may see them"),
         (name = "Profiles", description = "Creators' profiles, crawled on request"),
         (name = "Jobs", description = "Work in progress and its results"),
         (name = "Partners", description = "Partners, their keys and what they have bought; for admins"),

@@ -25,6 +25,7 @@ mod jobs {
 
 mod admin {
     mod partners;
+    mod pool;
     mod telling;
     mod usage;
 }

@@ -90,6 +90,16 @@ pub async fn of(world: &World, operation: &str, me: &TestPerson, us: &TestPartne
             gap: Some(world.partners.victim.code.clone()),
             ..body(json!({ "subject": "Hello", "message": "there" }))
         },
+        "listPool" => plain(),
+        "changePoolInfluencer" => Sample {
+            gap: Some(creators(&world.db, [crawl(&unused("creator"))]).await[0].to_string()),
+            ..body(json!({ "visibility": "PRIVATE" }))
+        },
+        "previewBulkVisibility" => Sample { query: "visibility=PRIVATE&category=food", ..plain() },
+        "changeBulkVisibility" => {
+            let named = creators(&world.db, [crawl(&unused("creator"))]).await;
+            body(json!({ "visibility": "PRIVATE", "influencerIds": named }))
+        }
         "createPartner" => body(json!({ "code": unused("partner").to_lowercase(), "name": "A partner" })),
         "changePartner" => {
             Sample { gap: Some(world.partners.victim.id.to_string()), ..body(json!({ "name": "T" })) }

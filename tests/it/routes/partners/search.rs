@@ -63,6 +63,7 @@ fn six() -> Vec<Crawl> {
     ]
 }
 
+// S0-050, S0-277, S0-278
 #[tokio::test]
 async fn a_result_is_s0s_preview_and_holds_nothing_that_costs_quota() {
     let (scene, ids) = Scene::of([crawl("beauty_creator")]).await;
@@ -77,6 +78,7 @@ async fn a_result_is_s0s_preview_and_holds_nothing_that_costs_quota() {
     }
 }
 
+// S0-046, S0-047, S0-048, S0-279, S0-280, S0-281, S0-282, S0-283, S0-284
 #[tokio::test]
 async fn every_filter_holds_with_its_bounds_and_all_together() {
     let (scene, ids) = Scene::of(six()).await;
@@ -112,6 +114,70 @@ async fn every_filter_holds_with_its_bounds_and_all_together() {
     }
 }
 
+// S0-046, S0-048
+#[tokio::test]
+async fn names_are_found_without_accents_with_slips_and_with_every_other_filter() {
+    let named =
+        |username: &str, name: &str, score| Crawl { display_name: name.to_owned(), score, ..crawl(username) };
+    let (scene, ids) = Scene::of([
+        named("huong.beauty", "Nguyễn Thị Hương", 50),
+        named("dinhhung_vn", "Đinh Hùng", 90),
+        named("gamingdaily", "Huong Nguyen Official", 80),
+        named("nguyen", "Gia Bảo", 10),
+    ])
+    .await;
+    for (query, expected) in [
+        ("q=Nguy%E1%BB%85n%20Th%E1%BB%8B%20H%C6%B0%C6%A1ng", &["huong.beauty"][..]),
+        ("q=nguyen%20huong", &["gamingdaily", "huong.beauty"]),
+        ("q=HUONG%20nguyne", &["gamingdaily", "huong.beauty"]),
+        ("q=nguyen", &["nguyen", "gamingdaily", "huong.beauty"]),
+        ("q=nguyen&sort=-score", &["gamingdaily", "huong.beauty", "nguyen"]),
+        ("q=nguyen&sort=score&limit=1", &["nguyen"]),
+        ("q=nguyen&maxEngagement=1", &[]),
+        ("q=nguyen&minScore=50&offset=1", &["huong.beauty"]),
+        ("q=%C4%91inh", &["dinhhung_vn"]),
+        ("q=dinhh%C3%B9ng", &["dinhhung_vn"]),
+        ("q=beauty%20huong", &["huong.beauty"]),
+        ("q=gamingdialy", &["gamingdaily"]),
+        ("q=daily", &["gamingdaily"]),
+        ("q=nobody", &[]),
+    ] {
+        assert_eq!(scene.names(query).await, expected, "{query}");
+    }
+    let (_, page) = scene.found("q=nguyen&limit=1").await;
+    assert_eq!((&page["total"], &page["hasMore"]), (&Value::from(3), &Value::from(true)));
+    let next = page["nextCursor"].as_str().unwrap();
+    assert_eq!(scene.names(&format!("q=nguyen&cursor={next}")).await, ["gamingdaily", "huong.beauty"]);
+
+    // The very next search knows of a new name, and of who may be seen.
+    creators(&scene.db, [Crawl { username: "tuan".into(), ..named("nguyen", "Tuấn", 10) }]).await;
+    set(&scene.db, ids[2], "visibility", Some("PRIVATE")).await;
+    assert_eq!(scene.names("q=nguyen").await, ["huong.beauty"]);
+    assert_eq!(scene.names("q=tuan").await, ["tuan"]);
+
+    for hostile in [
+        "%25_%25",
+        "%27%20or%201%3D1--",
+        "%22",
+        "%00",
+        "%01%02",
+        "%F0%9F%8E%AE",
+        "%5C",
+        "%FF%FE",
+        "%CC%81%CC%81",
+        &"a".repeat(100),
+        &"a%20".repeat(50),
+        &"%C6%B0".repeat(100),
+        &"%EF%B7%BA".repeat(100),
+        &"z".repeat(101),
+    ] {
+        let answer = scene.search(&format!("q={hostile}")).await;
+        assert!([200, 400].contains(&answer.status), "{hostile}: {}", answer.status);
+    }
+    scene.search(&format!("q={}", "z".repeat(101))).await.refusal(400, "VALIDATION_ERROR");
+}
+
+// S0-045, S0-113, S0-267
 #[tokio::test]
 async fn only_public_creators_are_found_and_the_very_next_search_knows() {
     let (scene, ids) = Scene::of([crawl("one"), crawl("two"), crawl("three")]).await;
@@ -139,6 +205,7 @@ async fn only_public_creators_are_found_and_the_very_next_search_knows() {
     assert_eq!(scene.names("maxFollowers=1").await, ["uno"]);
 }
 
+// S0-045, S0-113
 #[tokio::test]
 async fn a_change_that_commits_late_is_not_missed() {
     let (scene, ids) = Scene::of([crawl("one"), crawl("two")]).await;
@@ -157,6 +224,7 @@ async fn a_change_that_commits_late_is_not_missed() {
     assert_eq!(scene.names("").await, ["two"]);
 }
 
+// S0-049, S0-285, S0-286
 #[tokio::test]
 async fn pages_by_offset_and_by_cursor_meet_every_match_once_and_agree_with_the_total() {
     let many = (0..95).map(|number| Crawl {
@@ -189,12 +257,13 @@ async fn pages_by_offset_and_by_cursor_meet_every_match_once_and_agree_with_the_
     assert_eq!((names.len(), &page["hasMore"], &page["total"]), (0, &Value::from(false), &Value::from(95)));
 }
 
+// S0-277
 #[tokio::test]
 async fn every_documented_parameter_is_known_and_its_example_is_accepted() {
     let (scene, _) = Scene::of([]).await;
     let document = Answer::to(scene.api.request(Method::GET, "/api-docs/openapi.json")).await.expect(200);
     let parameters = document["paths"][SEARCH]["get"]["parameters"].as_array().unwrap().clone();
-    assert_eq!(parameters.len(), 11);
+    assert_eq!(parameters.len(), 12);
     for parameter in parameters {
         let name = parameter["name"].as_str().unwrap();
         let body = scene.search(&format!("{name}=%01")).await.refusal(400, "VALIDATION_ERROR");
@@ -208,15 +277,16 @@ async fn every_documented_parameter_is_known_and_its_example_is_accepted() {
     }
 }
 
+// S0-279, S0-284, S0-285, S0-286
 #[tokio::test]
 async fn every_wrong_parameter_is_told_at_once() {
     let (scene, _) = Scene::of([]).await;
     let query = "category=cars&platform=x&minFollowers=-1&maxFollowers=many&minEngagement=1e3&minScore=101&limit=0\
-                 &offset=10001&sort=name&cursor=zzz&page=2";
+                 &offset=10001&sort=name&cursor=zzz&page=2&q=%20";
     let body = scene.search(query).await.refusal(400, "VALIDATION_ERROR");
     let faults = body["error"]["details"].as_array().unwrap().iter();
     let fields: Vec<&str> = faults.map(|fault| fault["field"].as_str().unwrap()).collect();
-    assert_eq!(fields.len(), 11, "{fields:?}");
+    assert_eq!(fields.len(), 12, "{fields:?}");
     for (query, field) in [
         ("minFollowers=2&maxFollowers=1", "minFollowers"),
         ("minEngagement=2&maxEngagement=1.9", "minEngagement"),

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use kernel::ids::InfluencerId;
 
 use super::columns::{BLOCK, Row, Test};
-use super::name::NameQuery;
+use super::name::{NameQuery, signature};
 use super::page::{Found, From, Place, Snapshot};
 use super::{SearchSort, SortKey};
 
@@ -56,15 +56,15 @@ fn all(snapshot: &Snapshot, test: &Test, name: &NameQuery) -> Vec<Match> {
             continue;
         }
         for (position, _) in (start..).zip(pass).filter(|(_, pass)| *pass == 1) {
-            if name.may_meet(columns.signature(position))
-                && let Some(distance) = name.distance(columns.names(position))
-            {
-                matches.push((distance, columns.row(position)));
-            }
+            let distance = name.distance(columns.names(position), columns.signature(position));
+            matches.extend(distance.map(|distance| (distance, columns.row(position))));
         }
     }
     let changed = snapshot.changed.iter().filter(|entry| test.holds(&entry.row));
-    matches.extend(changed.filter_map(|entry| Some((name.distance(&entry.names)?, entry.row))));
+    matches.extend(changed.filter_map(|entry| {
+        let distance = name.distance(&entry.names, signature(&entry.names))?;
+        Some((distance, entry.row))
+    }));
     matches
 }
 

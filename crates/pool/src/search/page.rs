@@ -340,7 +340,7 @@ mod tests {
         let PoolFilter { search, visibility, tier, sync_status } = filter;
         let mut met: Vec<(u8, Row)> = Vec::new();
         for Entry { row, names } in entries {
-            let distance = search.name.as_ref().map_or(Some(0), |name| name.distance(names));
+            let distance = search.name.as_ref().map_or(Some(0), |name| name.distance(names, u128::MAX));
             let decided = |is_public, is_vip, is_paused| {
                 row.traits
                     == traits_code(

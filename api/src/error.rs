@@ -96,6 +96,9 @@ pub enum ApiError {
     /// 415: bodies are JSON.
     #[error("the body must be sent as Content-Type: application/json")]
     UnsupportedMediaType,
+    /// 415: a body may be compressed by gzip, and by nothing else.
+    #[error("the body must be sent as it is, or with Content-Encoding: gzip")]
+    UnsupportedEncoding,
     /// 405: the path exists, the method does not.
     #[error("this path does not answer that method")]
     MethodNotAllowed,
@@ -143,7 +146,7 @@ impl ApiError {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Overloaded | Self::TooSlow | Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -163,7 +166,7 @@ impl ApiError {
             Self::Conflict(_) => "CONFLICT",
             Self::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
             Self::PayloadTooLarge { .. } => "PAYLOAD_TOO_LARGE",
-            Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
+            Self::UnsupportedMediaType | Self::UnsupportedEncoding => "UNSUPPORTED_MEDIA_TYPE",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::RequestTimeout => "REQUEST_TIMEOUT",
             Self::Overloaded | Self::TooSlow | Self::NotReady(_) => "OVERLOADED",
@@ -239,6 +242,7 @@ impl ErrorDetail {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
+        let is_encoding = matches!(self, Self::UnsupportedEncoding);
         let body = ErrorBody {
             success: false,
             error: ErrorDetail { code: self.code(), message: self.to_string(), details: self.details() },
@@ -247,6 +251,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status(), Json(body)).into_response();
         if let Some(seconds) = self.retry_after_s() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if is_encoding {
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
         response
     }

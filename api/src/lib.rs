@@ -16,6 +16,6 @@ mod single_sign_on;
 mod state;
 
 pub use router::router;
-pub use server::{ServerLimits, serve};
+pub use server::{Listener, ServerLimits, Tls, TlsError, serve};
 pub use single_sign_on::SingleSignOn;
 pub use state::{ApiParts, ApiState};

@@ -67,6 +67,7 @@ struct Inner {
     failed_attempts: FailedAttempts,
     rates: RateLeases,
     places: Arc<Semaphore>,
+    bodies: BodyLimits,
     passwords: Passwords,
     listeners: Listeners,
     glance: Glance,
@@ -78,11 +79,15 @@ impl ApiState {
     pub fn new(parts: ApiParts) -> Self {
         // Half of what may be connected may be at work; the rest waits for results or idles.
         let in_flight_max = (parts.http.connections_max / 2).max(1);
+        let places = Arc::new(Semaphore::new(in_flight_max));
+        // Half the request's time: a body that takes it all would leave none for the answer.
+        let read_timeout = Duration::from_millis(parts.http.request_timeout_ms) / 2;
         Self(Arc::new(Inner {
+            bodies: BodyLimits::new(parts.http.body_bytes_max, read_timeout, Arc::clone(&places)),
             credentials: CredentialCache::new(Duration::from_millis(parts.api.key_cache_ms)),
             failed_attempts: FailedAttempts::default(),
             rates: RateLeases::default(),
-            places: Arc::new(Semaphore::new(in_flight_max)),
+            places,
             passwords: Passwords::new(PASSWORDS_AT_ONCE_MAX),
             listeners: Listeners::default(),
             glance: Glance::default(),
@@ -202,8 +207,7 @@ impl ApiState {
 
 impl FromRef<ApiState> for BodyLimits {
     fn from_ref(state: &ApiState) -> Self {
-        // Half the request's time: a body that takes it all would leave none for the answer.
-        Self { bytes_max: state.0.parts.http.body_bytes_max, read_timeout: state.request_timeout() / 2 }
+        state.0.bodies.clone()
     }
 }
 

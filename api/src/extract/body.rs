@@ -1,39 +1,28 @@
 //! Request bodies: JSON objects of bounded size, read strictly.
 //!
-//! Order of refusals: 415 (not JSON), 413 (too long), 408 (too slow), 400 (all faults at once). A body that is too
-//! long is still read to its end within bounds before the refusal, because a client that is busy sending never sees
-//! an answer to a connection that was closed on it.
+//! Order of refusals: 415 (not JSON, or compressed otherwise than by gzip), 413 (too long), 408 (too slow), 400 (all faults at
+//! once). A body that is too long is still read to its end within bounds before the refusal, because a client that is
+//! busy sending never sees an answer to a connection that was closed on it.
 
-use std::time::Duration;
+mod reading;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{FromRef, FromRequest, Request};
 use http::{HeaderMap, header};
-use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::strict_json;
 use crate::error::ApiError;
+pub use reading::BodyLimits;
+use reading::read_bytes;
 
-/// How much more than allowed is read and thrown away so that the client sees the refusal.
-const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// What a body may cost. Part of the state.
-#[derive(Clone, Copy, Debug)]
-pub struct BodyLimits {
-    /// Longer bodies are 413.
-    pub bytes_max: usize,
-    /// Slower bodies are 408.
-    pub read_timeout: Duration,
-}
-
-/// A JSON object to be read, and its bytes as they came (for the idempotency fingerprint).
+/// A JSON object to be read, and its bytes (for the idempotency fingerprint).
 #[derive(Debug)]
 pub struct JsonBody {
     /// What it says.
     pub fields: Fields,
-    /// What was sent.
+    /// What was sent, decoded.
     pub bytes: Bytes,
 }
 
@@ -52,7 +41,7 @@ where
         if !is_json(request.headers()) {
             return Err(ApiError::UnsupportedMediaType);
         }
-        let bytes = read_bytes(request, BodyLimits::from_ref(state)).await?;
+        let bytes = read_bytes(request, &BodyLimits::from_ref(state)).await?;
         let fields = Fields::new("field", object(&bytes)?, Vec::new());
         Ok(Self { fields, bytes })
     }
@@ -66,7 +55,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = read_bytes(request, BodyLimits::from_ref(state)).await?;
+        let bytes = read_bytes(request, &BodyLimits::from_ref(state)).await?;
         if !bytes.is_empty() {
             Fields::new("field", object(&bytes)?, Vec::new()).finish(|_| Some(()))?;
         }
@@ -97,48 +86,17 @@ fn is_json(headers: &HeaderMap) -> bool {
         && charset.is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8"))
 }
 
-async fn read_bytes(request: Request, limits: BodyLimits) -> Result<Bytes, ApiError> {
-    let too_large = ApiError::PayloadTooLarge { bytes_max: limits.bytes_max };
-    let announced = content_length(request.headers()).unwrap_or(0);
-    // A client that asks before it sends needs only the answer.
-    let asks_first = request.headers().contains_key(header::EXPECT);
-    if announced > limits.bytes_max && (asks_first || announced > DISCARDED_BYTES_MAX) {
-        return Err(too_large);
-    }
-    let read = read_to_end(request.into_body(), limits.bytes_max);
-    match tokio::time::timeout(limits.read_timeout, read).await {
-        Ok(Ok(Some(bytes))) => Ok(bytes),
-        Ok(Ok(None)) => Err(too_large),
-        // The client went away or broke off: nobody is there to read this.
-        Ok(Err(_)) => Err(ApiError::invalid("body", "INCOMPLETE", "ended before it was complete")),
-        Err(_) => Err(ApiError::RequestTimeout),
-    }
-}
-
-/// The bytes, or `None` if there are more than `bytes_max`.
-async fn read_to_end(mut body: Body, bytes_max: usize) -> Result<Option<Bytes>, axum::Error> {
-    let mut kept = Vec::new();
-    let mut seen = 0usize;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        seen += data.len();
-        if seen <= bytes_max {
-            kept.extend_from_slice(&data);
-        } else if seen > DISCARDED_BYTES_MAX {
-            break;
-        } else {
-            kept = Vec::new();
-        }
-    }
-    Ok((seen <= bytes_max).then(|| Bytes::from(kept)))
-}
-
-fn content_length(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use tokio::sync::Semaphore;
+
     use super::super::fields::text;
     use super::*;
 
@@ -147,12 +105,16 @@ mod tests {
 
     impl FromRef<Limits> for BodyLimits {
         fn from_ref(limits: &Limits) -> Self {
-            limits.0
+            limits.0.clone()
         }
     }
 
+    fn limits_of(read_timeout: Duration) -> Limits {
+        Limits(BodyLimits::new(1_000, read_timeout, Arc::new(Semaphore::new(8))))
+    }
+
     fn limits() -> Limits {
-        Limits(BodyLimits { bytes_max: 1_000, read_timeout: Duration::from_secs(5) })
+        limits_of(Duration::from_secs(5))
     }
 
     fn request(content_type: &str, body: impl Into<Body>) -> Request {
@@ -211,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_never_ends_is_given_up() {
         let endless = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
-        let hurried = Limits(BodyLimits { bytes_max: 1_000, read_timeout: Duration::from_millis(1) });
+        let hurried = limits_of(Duration::from_millis(1));
         let read = JsonBody::from_request(request("application/json", endless), &hurried).await;
         assert!(matches!(read, Err(ApiError::RequestTimeout)));
     }
@@ -221,6 +183,53 @@ mod tests {
         for (body, fits) in [("", true), ("{}", true), ("{\"a\":1}", false), ("null", false)] {
             let read = NoBody::from_request(request("application/json", body), &limits()).await;
             assert_eq!(read.is_ok(), fits, "{body}");
+        }
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn encoded(encoding: &str, body: Vec<u8>) -> Request {
+        let request = Request::post("/").header(header::CONTENT_TYPE, "application/json");
+        request.header(header::CONTENT_ENCODING, encoding).body(body.into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_is_read_as_what_comes_out_of_it() {
+        let small = gzip(br#"{"name":"a"}"#);
+        assert_eq!(code(encoded("gzip", small.clone())).await, "OK");
+        let read = JsonBody::from_request(encoded("X-Gzip", small.clone()), &limits()).await.unwrap();
+        assert_eq!(read.bytes, &br#"{"name":"a"}"#[..], "one fingerprint, compressed or not");
+        assert_eq!(code(encoded("identity", br#"{"name":"a"}"#.to_vec())).await, "OK");
+        assert_eq!(code(encoded("gzip", br#"{"name":"a"}"#.to_vec())).await, "MALFORMED");
+        assert_eq!(code(encoded("gzip", small[..small.len() - 4].to_vec())).await, "MALFORMED");
+        for other in ["br", "gzip, gzip", "deflate", "\u{e9}"] {
+            assert_eq!(code(encoded(other, small.clone())).await, "UNSUPPORTED_MEDIA_TYPE", "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_small_body_that_becomes_a_huge_one_is_refused_before_it_does() {
+        let bomb = gzip(&vec![b' '; 10_000_000]);
+        assert!(bomb.len() < 20_000);
+        assert_eq!(code(encoded("gzip", bomb)).await, "PAYLOAD_TOO_LARGE");
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_are_bounded_and_those_that_ended_count_no_more() {
+        let long = format!("{{\"name\":\"{}\"}}", "x".repeat(8_000));
+        let Limits(mut bounded) = limits();
+        (bounded.bytes_max, bounded.kept) = (10_000, Arc::new(Semaphore::new(9_000)));
+        let bounded = Limits(bounded);
+        let others = Arc::clone(&bounded.0.kept).try_acquire_many_owned(5_000).unwrap();
+        let read = JsonBody::from_request(request("application/json", long.clone()), &bounded).await;
+        assert!(matches!(read, Err(ApiError::Overloaded)));
+        drop(others);
+        for _ in 0..3 {
+            JsonBody::from_request(request("application/json", long.clone()), &bounded).await.unwrap();
         }
     }
 }

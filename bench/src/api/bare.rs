@@ -110,6 +110,7 @@ fn filter(params: &Params) -> anyhow::Result<SearchFilter> {
         engagement_min: params.min_engagement,
         engagement_max: params.max_engagement,
         score_min: params.min_score,
+        name: None,
     })
 }
 

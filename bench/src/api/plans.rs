@@ -105,14 +105,18 @@ async fn look(
     search: &Search,
     http_ms: f64,
 ) -> anyhow::Result<Worst> {
-    let find = || {
+    let find = async || {
         let began = Instant::now();
         let from = From::Offset(search.offset as usize);
-        let found = index.find(&search.filter, search.sort, from, search.limit as usize);
-        (milliseconds(began.elapsed()), found)
+        let found = index.find(search.filter.clone(), search.sort, from, search.limit as usize).await?;
+        anyhow::Ok((milliseconds(began.elapsed()), found))
     };
-    let (_, found): (f64, Found) = find();
-    let memory_ms = median((0..TIMES).map(|_| find().0).collect());
+    let (_, found): (f64, Found) = find().await?;
+    let mut times = Vec::new();
+    for _ in 0..TIMES {
+        times.push(find().await?.0);
+    }
+    let memory_ms = median(times);
     let score_min = i32::from(search.filter.score_min.unwrap_or(0));
     let tested = query_scalar!(
         r#"select count(*) as "n!" from pool_influencers
@@ -171,6 +175,8 @@ fn order(sort: SearchSort) -> &'static str {
         SortKey::Engagement => {
             "by engagement: few matches are sorted, many are met in the order that is kept"
         }
+        SortKey::Created => "by time: all matches are sorted",
+        SortKey::Name => "by likeness of the name",
     }
 }
 

@@ -94,6 +94,7 @@ impl Search {
                             engagement_min,
                             engagement_max,
                             score_min,
+                            name: None,
                         };
                         all.push(Self { filter, sort, limit, offset, cursor: None });
                     }
@@ -132,6 +133,8 @@ impl Search {
             SortKey::Score => "score",
             SortKey::Followers => "followers",
             SortKey::Engagement => "engagement",
+            SortKey::Created => "createdAt",
+            SortKey::Name => "relevance",
         };
         format!("{}{name}", if self.sort.descending { "-" } else { "" })
     }

@@ -290,6 +290,16 @@ fn disagreements(settings: &Settings) -> Vec<Fault> {
             format!("must be more than the {held_ms} ms of MILLPOND_HTTP__WAIT_S_MAX"),
         ));
     }
+    let http = &settings.http;
+    for (given, other, path) in [
+        (&http.tls_key, &http.tls_certificate, "http.tls_certificate"),
+        (&http.tls_certificate, &http.tls_key, "http.tls_key"),
+    ] {
+        if given.is_some() && other.is_none() {
+            let allowed = "must be given too: a certificate and its key go together".to_owned();
+            faults.push(disagreement(settings, path, String::new(), allowed));
+        }
+    }
     faults
 }
 

@@ -105,6 +105,16 @@ pub struct HttpSettings {
     pub connections_max: usize,
     /// A request head must have arrived by then.
     pub header_read_timeout_ms: u64,
+    /// A client must take something of its answer within this time.
+    pub write_timeout_ms: u64,
+    /// The file of the certificates; none: no TLS.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The file of the certificate's key.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// Whether a proxy in front ends TLS.
+    pub behind_tls_proxy: bool,
     /// Longest handling of one request.
     pub request_timeout_ms: u64,
     /// Largest request body.

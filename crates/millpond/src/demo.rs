@@ -19,11 +19,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use api::Listener;
 use config::Settings;
 use kernel::sealing::Keyring;
 use queue::Queue;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 use crate::cli::Globals;
 use crate::commands::demo::DemoArgs;
@@ -126,7 +126,7 @@ async fn start(settings: &Settings, temporary: bool) -> Result<(House, String), 
 async fn prepare(
     settings: &Settings,
     database: &Database,
-) -> Result<(Keyring, Vendor, TcpListener, String), CliError> {
+) -> Result<(Keyring, Vendor, Listener, String), CliError> {
     if database.is_attached() {
         return Err(CliError::Refused(format!(
             "another process uses the data folder {}: the demonstration wants one for itself, because its profiles \

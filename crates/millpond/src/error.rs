@@ -73,6 +73,18 @@ pub(crate) enum CliError {
         /// What the system answered.
         source: std::io::Error,
     },
+    /// Others than this machine would be served in clear.
+    #[error(
+        "{listen} is reached from other machines, and nothing says that they use TLS: give a certificate ({}, {}), or set \
+         {}=true when a proxy in front ends TLS 1.3",
+        variable("http.tls_certificate"),
+        variable("http.tls_key"),
+        variable("http.behind_tls_proxy")
+    )]
+    InClear {
+        /// The address.
+        listen: std::net::SocketAddr,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {listen}: choose another address with --listen, or port 0 for any free one")]
     Listen {
@@ -177,6 +189,7 @@ impl CliError {
             Self::Partner(PartnerError::CodeTaken { .. } | PartnerError::TooManyKeys { .. })
             | Self::Conflict(_) => "CONFLICT",
             Self::Listen { .. } => "LISTEN",
+            Self::InClear { .. } => "SETTINGS",
             Self::Refused(_) => "REFUSED",
             Self::Tampered { .. } => "TAMPERED",
             Self::Demo(_) => "DEMO",

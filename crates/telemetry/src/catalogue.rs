@@ -73,6 +73,8 @@ pub const ALL: &[Metric] = &[
         "Time to answer, without what the client asked us to wait for a result."),
     one("millpond_http_requests_shed_total", Counter, Unit::Count, &[], Always,
         "Requests refused at once because too many were in flight."),
+    one("millpond_http_connections_evicted_total", Counter, Unit::Count, &[], Always,
+        "Connections without a request that gave their place to newcomers because all were taken."),
     one("millpond_http_requests_timed_out_total", Counter, Unit::Count, &[], Always,
         "Requests given up because the route's time limit ran out."),
     one("millpond_sign_in_locks_total", Counter, Unit::Count, &[], Always,

@@ -211,6 +211,10 @@ async fn final_or_accepted(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
     use super::*;
 
     async fn read(body: &'static str, allow_loopback: bool) -> Result<Wish, Vec<(String, &'static str)>> {
@@ -218,7 +222,7 @@ mod tests {
         struct Limits;
         impl axum::extract::FromRef<Limits> for crate::extract::body::BodyLimits {
             fn from_ref(_: &Limits) -> Self {
-                Self { bytes_max: 10_000, read_timeout: Duration::from_secs(5) }
+                Self::new(10_000, Duration::from_secs(5), Arc::new(Semaphore::new(8)))
             }
         }
         let request = axum::extract::Request::post("/").header(header::CONTENT_TYPE, "application/json");

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use api::{Listener, Tls};
 use clap::Args;
 use config::Settings;
 use tokio::net::TcpListener;
@@ -19,8 +20,10 @@ use workers::LEASE_CONNECTIONS;
 Prints `ready url=http://HOST:PORT` when it serves. With a database address, the schema must be there
 (`millpond migrate`) and the keys must be given (MILLPOND_ENCRYPTION__KEYS).
 
-Example:
-  millpond api --listen 0.0.0.0:8080")]
+Examples:
+  millpond api --listen 127.0.0.1:9000
+  MILLPOND_HTTP__TLS_CERTIFICATE=chain.pem MILLPOND_HTTP__TLS_KEY=key.pem millpond api --listen 0.0.0.0:443
+  MILLPOND_HTTP__BEHIND_TLS_PROXY=true millpond api --listen 0.0.0.0:8080     when a proxy in front ends TLS 1.3")]
 pub(crate) struct ApiArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT")]
@@ -42,11 +45,19 @@ pub(crate) async fn run(globals: &Globals, arguments: ApiArgs) -> Result<(), Cli
 }
 
 /// Takes the address before anything else is started, so that a mistake in it is told at once.
-pub(crate) async fn listen(settings: &Settings) -> Result<(TcpListener, String), CliError> {
-    let listen = settings.http.listen;
+pub(crate) async fn listen(settings: &Settings) -> Result<(Listener, String), CliError> {
+    let http = &settings.http;
+    let listen = http.listen;
+    let tls = match (&http.tls_certificate, &http.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Some(Tls::load(certificate, key).map_err(|error| CliError::part("TLS", error))?)
+        }
+        _ if listen.ip().is_loopback() || http.behind_tls_proxy => None,
+        _ => return Err(CliError::InClear { listen }),
+    };
     let refused = |source| CliError::Listen { listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(refused)?;
-    let url = format!("http://{}", listener.local_addr().map_err(refused)?);
+    let listener = Listener::new(TcpListener::bind(listen).await.map_err(refused)?, tls);
+    let url = listener.url().map_err(refused)?;
     Ok((listener, url))
 }
 

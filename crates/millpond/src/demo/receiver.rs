@@ -33,6 +33,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(45);
 const LIMITS: ServerLimits = ServerLimits {
     connections_max: 256,
     header_read_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(30),
     drain_timeout: Duration::from_secs(1),
 };
 

@@ -9,13 +9,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{ApiParts, ApiState, ServerLimits};
+use api::{ApiParts, ApiState, Listener, ServerLimits};
 use config::{Settings, WorkerSettings};
 use jobs::Services;
 use kernel::sealing::Keyring;
 use outbound::{OutboundClient, OutboundSettings};
 use queue::{Estimator, Queue, Waker, Watcher};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vendors::{meter::Meter, smtp::Smtp};
 
@@ -30,7 +29,7 @@ use crate::runtime::vendor::Vendor;
 #[derive(Debug, Default)]
 pub(crate) struct Roles {
     /// Serves the API here.
-    pub(crate) api: Option<TcpListener>,
+    pub(crate) api: Option<Listener>,
     /// Works these queues.
     pub(crate) queues: Vec<Queue>,
     /// Turns cron lines into jobs.
@@ -124,12 +123,12 @@ impl House {
         waker: &Waker,
         watcher: &Watcher,
         estimator: &Estimator,
-        listener: TcpListener,
+        listener: Listener,
     ) -> Result<(), CliError> {
         let mut http = settings.http.clone();
         // Without a name for the outside, people reach it where it really listens.
-        if let (None, Ok(addr)) = (&http.public_url, listener.local_addr()) {
-            http.public_url = Some(format!("http://{addr}"));
+        if let (None, Ok(url)) = (&http.public_url, listener.url()) {
+            http.public_url = Some(url);
         }
         let stop = CancellationToken::new();
         let state = ApiState::new(ApiParts {

@@ -20,6 +20,7 @@ use crate::error::CliError;
 const LIMITS: ServerLimits = ServerLimits {
     connections_max: 64,
     header_read_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(30),
     drain_timeout: Duration::from_secs(1),
 };
 

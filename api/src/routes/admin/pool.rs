@@ -1,7 +1,7 @@
 //! `/api/v1/admin/pool`: the pool as admins see it, private creators included, and who may see them (S0 FR-009).
 
 pub mod bulk;
-mod filter;
+pub mod filter;
 
 use ::pool::search::{From, Place, SearchSort, SortKey};
 use ::pool::{ListedEntry, Visibility, listed};

@@ -128,8 +128,11 @@ impl NameQuery {
     pub fn new(typed: &str) -> Result<Self, NoLetters> {
         let folded = folded(typed);
         let mut words: Vec<Word> = folded.split(' ').filter(|word| !word.is_empty()).map(Word::of).collect();
-        // Long ones rule out the most.
-        words.sort_by_key(|word| std::cmp::Reverse(word.letters.len()));
+        // Long ones rule out the most; said twice is said once.
+        words.sort_by(|one, other| {
+            other.letters.len().cmp(&one.letters.len()).then_with(|| one.letters.cmp(&other.letters))
+        });
+        words.dedup();
         let joined = (words.len() > 1).then(|| Word::of(&folded.replace(' ', "")));
         if words.is_empty() { Err(NoLetters) } else { Ok(Self { words, joined }) }
     }

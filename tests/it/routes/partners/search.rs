@@ -63,7 +63,7 @@ fn six() -> Vec<Crawl> {
     ]
 }
 
-// S0-050, S0-277, S0-278
+// S0-050, S0-052, S0-277, S0-278
 #[tokio::test]
 async fn a_result_is_s0s_preview_and_holds_nothing_that_costs_quota() {
     let (scene, ids) = Scene::of([crawl("beauty_creator")]).await;
@@ -76,6 +76,8 @@ async fn a_result_is_s0s_preview_and_holds_nothing_that_costs_quota() {
     for hidden in ["example.com\"", "+84", "contact", "engagement", "vb_prof", "avg", "bio"] {
         assert!(!answer.text().contains(hidden), "{hidden}");
     }
+    let quota = scene.api.request_as(&scene.partner, Method::GET, "/api/v1/partners/quota");
+    assert_eq!(Answer::to(quota).await.expect(200)["quota"]["used"], 0, "a search costs none");
 }
 
 // S0-046, S0-047, S0-048, S0-279, S0-280, S0-281, S0-282, S0-283, S0-284

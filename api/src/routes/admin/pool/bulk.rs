@@ -76,9 +76,9 @@ impl Whom {
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[allow(dead_code)] // The schema of what is read by hand.
 pub struct PreviewParams {
-    /// Who may see them then: `PUBLIC` or `PRIVATE`.
-    #[param(example = "PRIVATE")]
-    visibility: String,
+    /// Who may see them then: `PUBLIC` or `PRIVATE`, which it is unless given.
+    #[param(required = false, nullable = false, example = "PRIVATE")]
+    visibility: Option<String>,
     /// Up to 100 ids, set apart by commas; instead of a filter.
     #[param(required = false, nullable = false)]
     influencer_ids: Option<String>,
@@ -93,7 +93,7 @@ pub struct Wish {
 
 impl FromFields for Wish {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let visibility = fields.required("visibility", visibility);
+        let visibility = fields.optional("visibility", visibility).unwrap_or(Visibility::Private);
         let named =
             fields.optional("influencerIds", |value| ids(text(value)?.split(',').map(Ok), IDS_IN_QUERY_MAX));
         let words = PoolWords::read(fields)?;
@@ -105,7 +105,7 @@ impl FromFields for Wish {
             Some(named) => Whom::Named(named),
             None => Whom::Met(words),
         };
-        Some(Self { visibility: visibility?, whom })
+        Some(Self { visibility, whom })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The OpenAPI document: its head, what all operations share, and the subset that partners need.
 
+mod examples;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -115,6 +117,7 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     }
     // Bodies that all answers of a kind share leave the schemas of their parts behind.
     drop_unused_schemas(&mut api);
+    examples::add_examples(&mut api);
     api
 }
 
@@ -203,7 +206,6 @@ fn add_header(operation: &mut Operation, name: &str, of: Type, description: &str
 
 fn drop_unused_schemas(api: &mut OpenApi) {
     let Some(components) = &mut api.components else { return };
-    let as_json = |value: Result<Value, serde_json::Error>| value.unwrap_or_default();
     let schemas: BTreeMap<String, Value> = components
         .schemas
         .iter()
@@ -220,6 +222,11 @@ fn drop_unused_schemas(api: &mut OpenApi) {
         }
     }
     components.schemas.retain(|name, _| used.contains(name));
+}
+
+/// What of the document could not be written as JSON is nothing.
+fn as_json(value: Result<Value, serde_json::Error>) -> Value {
+    value.unwrap_or_default()
 }
 
 /// The names of the schemas that a piece of the document refers to.

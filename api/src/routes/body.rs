@@ -34,6 +34,7 @@ pub struct List<T> {
 #[serde(rename_all = "camelCase")]
 pub struct Pagination {
     /// Most entries of a page.
+    #[schema(example = 50)]
     pub limit: u32,
     /// Give it as `cursor` for the next page; null on the last.
     pub next_cursor: Option<String>,

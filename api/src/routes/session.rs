@@ -36,13 +36,16 @@ pub struct SessionView {
     #[schema(value_type = String)]
     user_id: UserId,
     /// Their address.
+    #[schema(example = "lan@example.com")]
     email: String,
     /// `viewer`, `operator` or `admin`.
+    #[schema(example = "operator")]
     role: &'static str,
     /// The session's id; not the secret.
     #[schema(value_type = String)]
     session_id: SessionId,
     /// `cookie` or `token`.
+    #[schema(example = "profiles.enrich")]
     kind: &'static str,
     /// When it ends at the latest.
     #[schema(format = DateTime)]

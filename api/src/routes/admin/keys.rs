@@ -66,8 +66,10 @@ pub struct NewKeyView {
     #[schema(example = "key_01jd8x4xkre9a8y9tbn2p5q3mw")]
     id: String,
     /// The key: shown this once.
+    #[schema(example = "mpk_EXAMPLE00000000000000000000000000000000")]
     api_key: String,
     /// What it may be recognised by.
+    #[schema(example = "mpk_EXAMPLE0")]
     key_prefix: String,
     #[schema(format = DateTime)]
     expires_at: Option<String>,
@@ -196,6 +198,7 @@ pub async fn regenerate(
 #[schema(as = KeyRevocation, rename_all = "camelCase", example = json!({"keyId": "key_01jd8x4xkre9a8y9tbn2p5q3mw"}))]
 #[allow(dead_code)] // The schema of what is read by hand.
 pub struct RevocationSchema {
+    #[schema(example = "key_01jd8x4xkre9a8y9tbn2p5q3mw")]
     key_id: String,
 }
 
@@ -211,6 +214,7 @@ impl FromFields for Revocation {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Revoked {
+    #[schema(example = "key_01jd8x4xkre9a8y9tbn2p5q3mw")]
     key_id: String,
 }
 

@@ -52,12 +52,15 @@ pub struct PartnerRow {
     code: String,
     is_active: bool,
     /// `free`, `basic`, `premium` or `enterprise`.
+    #[schema(example = "premium")]
     tier: &'static str,
     /// `active`, `grace_period`, `expired` or `suspended`.
+    #[schema(example = "active")]
     status: &'static str,
     /// This month.
     quota: QuotaView,
     /// Requests a minute.
+    #[schema(example = 100)]
     rate_limit: u32,
     /// To the minute; null: never.
     #[schema(format = DateTime)]
@@ -211,6 +214,7 @@ pub struct PartnerDetail {
     contact_email: Option<String>,
     contact_phone: Option<String>,
     /// Requests a minute.
+    #[schema(example = 100)]
     rate_limit: u32,
     /// To the minute; null: never.
     #[schema(format = DateTime)]
@@ -308,7 +312,7 @@ pub struct NewPartnerSchema {
     #[schema(required = false)]
     contact_phone: Option<String>,
     /// Requests a minute, 100 unless given.
-    #[schema(required = false, nullable = false, minimum = 1, maximum = 1000000)]
+    #[schema(required = false, nullable = false, minimum = 1, maximum = 1000000, example = 100)]
     rate_limit: u32,
     /// `free` unless given.
     #[schema(required = false, nullable = false)]
@@ -374,8 +378,10 @@ fn or_none<T>(read: impl Fn(&Value) -> Result<T, Problem>) -> impl Fn(&Value) ->
 pub struct CreatedPartner {
     partner: PartnerDetail,
     /// Its first API key: shown this once.
+    #[schema(example = "mpk_EXAMPLE00000000000000000000000000000000")]
     api_key: String,
     /// What its callbacks are signed with: shown this once.
+    #[schema(example = "whsec_EXAMPLE000000000000000000000000000000000")]
     webhook_secret: String,
     /// Whether a mail welcomes it, with a link under which the key is shown once more, within seven days: false without a
     /// contact address.
@@ -427,7 +433,7 @@ pub struct PartnerChangeSchema {
     #[schema(required = false)]
     contact_phone: Option<String>,
     /// Requests a minute.
-    #[schema(required = false, nullable = false, minimum = 1, maximum = 1000000)]
+    #[schema(required = false, nullable = false, minimum = 1, maximum = 1000000, example = 100)]
     rate_limit: u32,
     /// Whether it may call. Its jobs and keys stay.
     #[schema(required = false, nullable = false)]

@@ -28,8 +28,10 @@ const REASON_CHARS_MAX: usize = 500;
 #[serde(rename_all = "camelCase")]
 pub struct SubscriptionDetail {
     /// `free`, `basic`, `premium` or `enterprise`.
+    #[schema(example = "premium")]
     tier: &'static str,
     /// `active`, `grace_period`, `expired` or `suspended`.
+    #[schema(example = "active")]
     status: &'static str,
     #[schema(format = DateTime)]
     start_date: String,

@@ -86,6 +86,7 @@ pub struct JobsBody {
 #[serde(rename_all = "camelCase")]
 struct Pagination {
     /// Most entries of a page.
+    #[schema(example = 50)]
     limit: u32,
     /// Give it as `cursor` for the next page; null on the last.
     next_cursor: Option<String>,

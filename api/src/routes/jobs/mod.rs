@@ -46,9 +46,10 @@ const RETRY_AFTER_S_MAX: u64 = 10;
 }))]
 pub struct JobView {
     /// Its id.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "job_01jd8x4xkre9a8y9tbn2p5q3mw")]
     job_id: JobId,
     /// What it does, e.g. `profiles.enrich`.
+    #[schema(example = "profiles.enrich")]
     kind: String,
     /// `queued`, `processing`, `completed`, `failed` or `cancelled`.
     #[schema(value_type = String)]
@@ -71,8 +72,10 @@ pub struct JobView {
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressView>,
     /// Attempts begun.
+    #[schema(example = 1)]
     attempts: i16,
     /// Attempts allowed.
+    #[schema(example = 8)]
     attempts_max: i16,
     /// Every attempt that failed, the oldest first.
     errors: Vec<AttemptView>,
@@ -111,6 +114,7 @@ struct Expected {
 #[derive(Debug, Serialize, ToSchema)]
 struct ProgressView {
     /// Steps done.
+    #[schema(example = 40)]
     done: u64,
     /// Steps in all, where known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,6 +147,7 @@ struct FailureView {
     #[schema(example = "NOT_FOUND")]
     code: String,
     /// For people.
+    #[schema(example = "the profile service did not answer")]
     message: String,
 }
 
@@ -171,8 +176,10 @@ pub struct FinalBodySchema {
     /// Whether the job completed. The callback is the same without it.
     success: bool,
     /// The job's id.
+    #[schema(example = "job_01jd8x4xkre9a8y9tbn2p5q3mw")]
     job_id: String,
     /// `completed`, `failed` or `cancelled`.
+    #[schema(example = "completed")]
     status: String,
     /// When completed.
     #[schema(required = false, nullable = false)]

@@ -28,19 +28,25 @@ pub struct AuditView {
     #[schema(format = DateTime)]
     at: String,
     /// `user`, `partner`, `cli` or `system`.
+    #[schema(example = "user")]
     actor_kind: String,
     /// Who: a user's or partner's id, an account, or a part of the program.
+    #[schema(example = "usr_01jd8x4xkre9a8y9tbn2p5q3mw")]
     actor: String,
     /// What was done.
     #[schema(example = "queues.pause")]
     action: String,
     /// What it was done to.
+    #[schema(example = "ptn_01jd8x4xkre9a8y9tbn2p5q3mw")]
     target: String,
     /// Whose that is: a partner's code, or `system`.
+    #[schema(example = "techcombank")]
     tenant: String,
     /// What was, as far as it changed. Personal values stand as digests.
+    #[schema(example = json!({"rateLimit": 100}))]
     before: Option<Value>,
     /// What is.
+    #[schema(example = json!({"rateLimit": 600}))]
     after: Option<Value>,
     /// The request that asked for it.
     request_id: Option<String>,

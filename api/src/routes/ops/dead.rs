@@ -25,14 +25,19 @@ const GROUPS_MAX: usize = 1_000;
 #[serde(rename_all = "camelCase")]
 pub struct DeadGroupView {
     /// Kind, code and signature together.
+    #[schema(example = "profiles.fetch/VENDOR_UNAVAILABLE/the profile service did not answer")]
     id: String,
     /// Their kind.
+    #[schema(example = "profiles.fetch")]
     kind: String,
     /// The code of their error.
+    #[schema(example = "VENDOR_UNAVAILABLE")]
     error_code: String,
     /// Their message, without what differs from job to job.
+    #[schema(example = "the profile service did not answer")]
     error_signature: String,
     /// How many.
+    #[schema(example = 12)]
     jobs: u64,
     /// When the first of them failed.
     #[schema(format = DateTime)]
@@ -41,6 +46,7 @@ pub struct DeadGroupView {
     #[schema(format = DateTime)]
     last_at: String,
     /// Some of them, the newest.
+    #[schema(example = json!(["job_01jd8x4xkre9a8y9tbn2p5q3mw"]))]
     samples: Vec<String>,
     /// Whether there are more dead jobs than were looked at: counts are of the newest alone.
     is_capped: bool,

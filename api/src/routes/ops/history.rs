@@ -31,14 +31,19 @@ pub struct PointView {
     #[schema(format = DateTime)]
     at: String,
     /// Jobs that were done.
+    #[schema(example = 1280)]
     completed: u64,
     /// Jobs that were given up.
+    #[schema(example = 4)]
     failed: u64,
     /// Jobs that were called off.
+    #[schema(example = 1)]
     cancelled: u64,
     /// Attempts that all of these took.
+    #[schema(example = 1310)]
     attempts: u64,
     /// How often they were taken back from dead workers.
+    #[schema(example = 0)]
     taken_back: u64,
     /// From being stored to the first attempt: the median, in milliseconds, right within a factor of two.
     wait_p50_ms: Option<u64>,

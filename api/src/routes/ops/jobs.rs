@@ -23,22 +23,31 @@ pub struct OpsJob {
     #[schema(example = "job_01jd8x4xkre9a8y9tbn2p5q3mw")]
     job_id: String,
     /// Who owns it: a partner's code, or `system`.
+    #[schema(example = "techcombank")]
     owner: String,
     /// Its kind.
+    #[schema(example = "profiles.enrich")]
     kind: String,
     /// Its queue.
+    #[schema(example = "enrich")]
     queue: String,
     /// `scheduled`, `waiting`, `parked`, `ready`, `running`, `completed`, `failed` or `cancelled`.
+    #[schema(example = "ready")]
     state: &'static str,
     /// As its owner sees it: `queued`, `processing`, `completed`, `failed` or `cancelled`.
+    #[schema(example = "queued")]
     status: &'static str,
     /// Attempts begun.
+    #[schema(example = 1)]
     attempts: i16,
     /// Attempts allowed.
+    #[schema(example = 8)]
     attempts_max: i16,
     /// How often it was taken back from a dead worker.
+    #[schema(example = 0)]
     taken_back: i16,
     /// Lower runs first.
+    #[schema(example = 0)]
     priority: i16,
     /// Its key.
     key: Option<String>,

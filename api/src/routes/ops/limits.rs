@@ -28,23 +28,30 @@ use crate::state::ApiState;
 #[serde(rename_all = "camelCase")]
 pub struct LimitView {
     /// Name and key together.
+    #[schema(example = "meter.calls")]
     id: String,
     /// Its name.
     #[schema(example = "meter.calls")]
     name: String,
     /// The key, empty for limits that are not keyed.
+    #[schema(example = "")]
     key: String,
     /// `rate` (calls in a window), `concurrency` (calls at once) or `budget` (minor units in a period).
+    #[schema(example = "rate")]
     shape: String,
     /// So many at the most.
+    #[schema(example = 600)]
     max: i64,
     /// Of a rate: its window.
+    #[schema(example = 60000)]
     window_ms: Option<i64>,
     /// Of a budget: `day` or `month`.
     period: Option<String>,
     /// Drawn in this window, held at once, or spent and reserved in this period.
+    #[schema(example = 412)]
     used: i64,
     /// Of what a budget has used: what attempts have reserved that still run.
+    #[schema(example = 0)]
     reserved: i64,
     /// When the window or period ends.
     #[schema(format = DateTime)]
@@ -102,10 +109,13 @@ impl From<Level> for LimitView {
 #[serde(rename_all = "camelCase")]
 pub struct ShapeView {
     /// `rate`, `concurrency` or `budget`.
+    #[schema(example = "rate")]
     shape: String,
     /// So many at the most.
+    #[schema(example = 600)]
     max: i64,
     /// Of a rate: its window.
+    #[schema(example = 60000)]
     window_ms: Option<i64>,
     /// Of a budget: `day` or `month`.
     period: Option<String>,
@@ -145,7 +155,7 @@ pub async fn list(
 
 /// What a limit is to allow.
 #[derive(Debug, ToSchema)]
-#[schema(as = LimitChange, rename_all = "camelCase")]
+#[schema(as = LimitChange, rename_all = "camelCase", example = json!({"shape": "rate", "max": 600, "windowMs": 60000}))]
 #[allow(dead_code)] // The schema of what is read by hand.
 pub struct LimitChangeSchema {
     /// `rate`, `concurrency` or `budget`.

@@ -26,12 +26,16 @@ pub struct OverviewView {
     /// Each queue.
     queues: Vec<QueueGlance>,
     /// Jobs that failed within the last hour, up to 10,000.
+    #[schema(example = 0)]
     dead_last_hour: i64,
     /// Jobs that failed within the last 24 hours, up to 10,000.
+    #[schema(example = 3)]
     dead_last_day: i64,
     /// Worker processes that have shown a sign of life within a lease.
+    #[schema(example = 4)]
     workers_alive: i64,
     /// Of these, how many claim nothing.
+    #[schema(example = 0)]
     workers_quiet: i64,
     /// Limits on which nothing is drawn now, because the other side said so.
     blocked_limits: Vec<Blocked>,
@@ -41,8 +45,10 @@ pub struct OverviewView {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Blocked {
     /// Its name.
+    #[schema(example = "meter.calls")]
     name: String,
     /// The key, empty for limits that are not keyed.
+    #[schema(example = "")]
     key: String,
     /// Until then.
     #[schema(format = DateTime)]
@@ -54,12 +60,16 @@ pub struct Blocked {
 #[serde(rename_all = "camelCase")]
 pub struct QueueGlance {
     /// Its name.
+    #[schema(example = "enrich")]
     pub(super) name: String,
     /// Jobs that could run now, up to a bound.
+    #[schema(example = 35)]
     ready: i64,
     /// Jobs whose time has not come, up to a bound.
+    #[schema(example = 12)]
     scheduled: i64,
     /// Jobs that run.
+    #[schema(example = 6)]
     running: i64,
     /// How long the job has been ready that has been longest, in seconds; null: none is.
     oldest_ready_s: Option<f64>,
@@ -69,10 +79,13 @@ pub struct QueueGlance {
     #[schema(format = DateTime)]
     paused_at: Option<String>,
     /// Kinds of it that are paused.
+    #[schema(example = json!([]))]
     paused_kinds: Vec<String>,
     /// Processes that work it and claim.
+    #[schema(example = 2)]
     processes: i64,
     /// Their slots together.
+    #[schema(example = 64)]
     slots: i64,
     /// How many of its jobs each process may run at once; null: as many as it has slots.
     concurrency_max: Option<i32>,

@@ -76,7 +76,7 @@ pub async fn list(
 
 /// All of a queue, or one kind of its jobs.
 #[derive(Debug, ToSchema)]
-#[schema(as = QueueScope, rename_all = "camelCase")]
+#[schema(as = QueueScope, rename_all = "camelCase", example = json!({"kind": "profiles.fetch"}))]
 #[allow(dead_code)] // The schema of what is read by hand.
 pub struct QueueScopeSchema {
     /// Only jobs of this kind.
@@ -103,12 +103,14 @@ impl FromFields for Kind {
 #[serde(rename_all = "camelCase")]
 pub struct QueueState {
     /// The queue.
+    #[schema(example = "enrich")]
     queue: String,
     /// The kind, unless it is about all of it.
     kind: Option<String>,
     /// Whether its jobs are claimed no more.
     is_paused: bool,
     /// Jobs of it that still run; a pause with none is drained.
+    #[schema(example = 6)]
     running: i64,
 }
 
@@ -180,7 +182,7 @@ pub async fn resume(
 
 /// How many jobs of a queue each process runs at once.
 #[derive(Debug, ToSchema)]
-#[schema(as = QueueConcurrency, rename_all = "camelCase")]
+#[schema(as = QueueConcurrency, rename_all = "camelCase", example = json!({"max": 16}))]
 #[allow(dead_code)] // The schema of what is read by hand.
 pub struct QueueConcurrencySchema {
     /// So many at the most, and never more than the process has slots; null: as many as it has slots. To stop a queue,
@@ -215,6 +217,7 @@ pub(super) fn whole(value: &serde_json::Value, min: i64, max: i64) -> Result<i64
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConcurrencyView {
     /// The queue.
+    #[schema(example = "enrich")]
     queue: String,
     /// How many of its jobs each process runs at once at the most; null: as many as it has slots.
     max: Option<u16>,

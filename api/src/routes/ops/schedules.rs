@@ -45,12 +45,15 @@ pub struct ScheduleView {
     #[schema(example = "Asia/Ho_Chi_Minh")]
     time_zone: String,
     /// The kind of its jobs.
+    #[schema(example = "maintenance.prune_jobs")]
     kind: String,
     /// Their arguments.
     args: Value,
     /// What becomes of missed ticks: `skip`, `once` or `backfill:N`.
+    #[schema(example = "once")]
     missed: String,
     /// How much later each tick may run, by chance.
+    #[schema(example = 0)]
     jitter_ms: u32,
     /// Whether it ticks.
     is_enabled: bool,
@@ -74,6 +77,7 @@ pub struct ScheduleView {
     /// What became of that job, unless it is gone by now.
     last_job_status: Option<&'static str>,
     /// Ticks that were missed.
+    #[schema(example = 0)]
     missed_ticks: u64,
     /// Why it cannot tick.
     error: Option<String>,
@@ -140,8 +144,10 @@ pub struct TickView {
     #[schema(format = DateTime)]
     tick_at: String,
     /// `run`, `missed`, `manual` …
+    #[schema(example = "ran")]
     outcome: &'static str,
     /// How many ticks the entry stands for.
+    #[schema(example = 1)]
     ticks: u64,
     /// Its job.
     job_id: Option<String>,
@@ -171,6 +177,7 @@ pub struct ScheduleDetail {
     /// The schedule.
     schedule: ScheduleView,
     /// The next ticks, while it can tick.
+    #[schema(example = json!(["2026-01-31T21:00:00Z"]))]
     next: Vec<String>,
     /// What became of the last ones, the newest first.
     ticks: Vec<TickView>,
@@ -234,13 +241,13 @@ pub struct ScheduleChangeSchema {
     #[schema(required = false, nullable = false, example = "maintenance.prune_jobs")]
     kind: String,
     /// Other arguments.
-    #[schema(required = false, nullable = false, value_type = Object)]
+    #[schema(required = false, nullable = false, value_type = Object, example = json!({}))]
     args: Value,
     /// What becomes of missed ticks: `skip`, `once` or `backfill:N`.
     #[schema(required = false, nullable = false, example = "once")]
     missed: String,
     /// How much later each tick may run, by chance.
-    #[schema(required = false, nullable = false, minimum = 0, maximum = 86_400_000)]
+    #[schema(required = false, nullable = false, minimum = 0, maximum = 86_400_000, example = 0)]
     jitter_ms: u32,
     /// Whether it ticks.
     #[schema(required = false, nullable = false)]
@@ -394,7 +401,7 @@ pub async fn remove(
 #[serde(rename_all = "camelCase")]
 pub struct RunView {
     /// Its job.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "job_01jd8x4xkre9a8y9tbn2p5q3mw")]
     job_id: JobId,
     /// The instant of its tick.
     #[schema(format = DateTime)]

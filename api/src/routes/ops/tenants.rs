@@ -33,20 +33,26 @@ pub struct TenantView {
     #[schema(example = "techcombank")]
     name: String,
     /// Its weight among those who have work.
+    #[schema(example = 4)]
     weight: i16,
     /// Jobs of its share running at once at the most; null: no bound.
     concurrency_max: Option<i32>,
     /// Whether it has jobs that are ready or running.
     has_work: bool,
     /// What its weight is among those who have work, from 0 to 1.
+    #[schema(example = 0.25)]
     target: f64,
     /// The part of all running jobs that is its, from 0 to 1.
+    #[schema(example = 0.21)]
     actual: f64,
     /// Jobs of its share that run.
+    #[schema(example = 6)]
     running: i64,
     /// Jobs of its own that were done in the window.
+    #[schema(example = 1280)]
     completed: u64,
     /// Jobs of its own that failed in the window.
+    #[schema(example = 4)]
     failed: u64,
     /// What its jobs spent of budgets in their present periods.
     spent: Vec<SpentView>,
@@ -57,10 +63,13 @@ pub struct TenantView {
 #[serde(rename_all = "camelCase")]
 pub struct SpentView {
     /// The budget.
+    #[schema(example = "apify.spend")]
     budget: String,
     /// In minor units.
+    #[schema(example = 48200)]
     spent_minor: i64,
     /// Reserved by attempts that still run, in minor units.
+    #[schema(example = 1200)]
     reserved_minor: i64,
 }
 
@@ -143,7 +152,7 @@ pub async fn list(
 
 /// What is to be different about a share; fields that are missing stay.
 #[derive(Debug, ToSchema)]
-#[schema(as = ShareChange, rename_all = "camelCase")]
+#[schema(as = ShareChange, rename_all = "camelCase", example = json!({"weight": 8, "concurrencyMax": 200}))]
 #[allow(dead_code)] // The schema of what is read by hand.
 pub struct ShareChangeSchema {
     /// A weight of its own; null: again that of its subscription.
@@ -177,8 +186,10 @@ fn number<T: TryFrom<i64>>(value: &Value, max: i64) -> Result<Option<T>, Problem
 #[serde(rename_all = "camelCase")]
 pub struct ShareView {
     /// The partner's code, or `system`.
+    #[schema(example = "techcombank")]
     name: String,
     /// Its weight among those who have work.
+    #[schema(example = 4)]
     weight: i16,
     /// Jobs of its share running at once at the most; null: no bound.
     concurrency_max: Option<i32>,

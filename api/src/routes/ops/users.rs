@@ -33,8 +33,10 @@ pub struct UserView {
     #[schema(example = "usr_01jd8x4xkre9a8y9tbn2p5q3mw")]
     id: String,
     /// Their address.
+    #[schema(example = "lan@example.com")]
     email: String,
     /// `viewer`, `operator` or `admin`.
+    #[schema(example = "operator")]
     role: &'static str,
     /// Whether they may sign in.
     enabled: bool,
@@ -120,7 +122,13 @@ pub struct NewUserSchema {
     role: String,
     /// A password to begin with; without one they choose theirs by `POST /api/v1/session/password-reset`, or sign in by
     /// single sign-on.
-    #[schema(required = false, nullable = false, min_length = 12, max_length = 256)]
+    #[schema(
+        required = false,
+        nullable = false,
+        min_length = 12,
+        max_length = 256,
+        example = "a long phrase that nobody guesses"
+    )]
     password: String,
 }
 
@@ -185,7 +193,7 @@ pub async fn show(
 
 /// What is to be different about a user; fields that are missing stay.
 #[derive(Debug, ToSchema)]
-#[schema(as = UserChange, rename_all = "camelCase")]
+#[schema(as = UserChange, rename_all = "camelCase", example = json!({"role": "operator"}))]
 #[allow(dead_code)] // The schema of what is read by hand.
 pub struct UserChangeSchema {
     /// Another role.
@@ -195,7 +203,13 @@ pub struct UserChangeSchema {
     #[schema(required = false, nullable = false)]
     enabled: bool,
     /// Another password; ends their sessions.
-    #[schema(required = false, nullable = false, min_length = 12, max_length = 256)]
+    #[schema(
+        required = false,
+        nullable = false,
+        min_length = 12,
+        max_length = 256,
+        example = "a long phrase that nobody guesses"
+    )]
     password: String,
 }
 

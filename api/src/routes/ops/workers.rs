@@ -25,12 +25,16 @@ use crate::state::ApiState;
 #[serde(rename_all = "camelCase")]
 pub struct WorkerView {
     /// Its incarnation: every start has its own.
+    #[schema(example = "01937a82-7678-7292-8fe6-9a588556c3b4")]
     id: String,
     /// The machine's name.
+    #[schema(example = "worker-1")]
     host: String,
     /// The process id on that machine.
+    #[schema(example = 4711)]
     pid: i32,
     /// Its version.
+    #[schema(example = "0.1.0")]
     version: String,
     /// The queues it works, with its slots for each; null: it does not say.
     queues: BTreeMap<String, Option<i32>>,
@@ -40,6 +44,7 @@ pub struct WorkerView {
     #[schema(format = DateTime)]
     started_at: String,
     /// How long ago its last sign of life was, in seconds.
+    #[schema(example = 1.2)]
     heartbeat_age_s: f64,
     /// Whether it is ending.
     draining: bool,
@@ -109,6 +114,7 @@ pub async fn list(
 #[serde(rename_all = "camelCase")]
 pub struct WorkerAsked {
     /// Its incarnation.
+    #[schema(example = "01937a82-7678-7292-8fe6-9a588556c3b4")]
     id: String,
     /// `quiet` or `stop`; null: nothing.
     asked: Option<&'static str>,

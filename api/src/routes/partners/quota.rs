@@ -24,6 +24,7 @@ const HISTORY_DAYS: u32 = 30;
 }))]
 pub struct QuotaView {
     /// Influencers used this month.
+    #[schema(example = 412)]
     used: u32,
     /// Influencers a month; null: as many as wanted.
     limit: Option<u32>,
@@ -51,6 +52,7 @@ pub struct DayUsageView {
     /// The day, where the quota's month begins.
     date: NaiveDate,
     /// Influencers charged on it.
+    #[schema(example = 12)]
     count: u32,
 }
 

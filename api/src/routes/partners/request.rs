@@ -81,10 +81,13 @@ struct ApprovedInfluencer {
     username: String,
     #[schema(example = "Beauty Creator VN")]
     display_name: String,
+    #[schema(example = "https://cdn.example.com/beauty_creator.jpg")]
     avatar_url: Option<String>,
+    #[schema(example = "Da đẹp mỗi ngày")]
     bio: Option<String>,
     #[schema(example = 250000)]
     followers: i64,
+    #[schema(example = 312)]
     following: i64,
     /// Percent.
     #[schema(example = 4.8)]
@@ -92,8 +95,10 @@ struct ApprovedInfluencer {
     /// 0 to 100.
     #[schema(example = 78)]
     score: i32,
+    #[schema(example = "beauty")]
     category: Option<String>,
     /// `standard`, `premium` or `vip`.
+    #[schema(example = "premium")]
     tier: String,
     contact_info: ContactInfo,
     detailed_metrics: DetailedMetrics,
@@ -104,12 +109,13 @@ struct ApprovedInfluencer {
 /// Why somebody was denied.
 #[derive(Debug, Serialize, ToSchema)]
 struct DeniedReason {
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "at_inf_01jd8x4xkre9a8y9tbn2p5q3mx")]
     id: InfluencerId,
     /// For programs.
-    #[schema(pattern = "^(QUOTA_EXCEEDED|NOT_FOUND)$")]
+    #[schema(pattern = "^(QUOTA_EXCEEDED|NOT_FOUND)$", example = "QUOTA_EXCEEDED")]
     code: &'static str,
     /// For people.
+    #[schema(example = "no quota was left for it this month")]
     message: &'static str,
 }
 
@@ -123,7 +129,7 @@ pub struct PoolRequestResult {
     #[schema(value_type = String, example = "req_01jd8x4xkre9a8y9tbn2p5q3mw")]
     pool_request_id: kernel::ids::RequestId,
     approved: Vec<ApprovedInfluencer>,
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<String>, example = json!(["at_inf_01jd8x4xkre9a8y9tbn2p5q3mx"]))]
     denied: Vec<InfluencerId>,
     /// One for each that was denied.
     denied_reasons: Vec<DeniedReason>,
@@ -147,7 +153,7 @@ pub struct PoolRequestRefused {
     #[schema(required = false)]
     approved: Vec<ApprovedInfluencer>,
     /// All that were asked for.
-    #[schema(value_type = Vec<String>, required = false)]
+    #[schema(value_type = Vec<String>, required = false, example = json!(["at_inf_01jd8x4xkre9a8y9tbn2p5q3mx"]))]
     denied: Vec<InfluencerId>,
     /// One for each.
     #[schema(required = false)]

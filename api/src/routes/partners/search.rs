@@ -87,6 +87,7 @@ pub struct PreviewView {
     username: String,
     #[schema(example = "Beauty Creator VN")]
     display_name: String,
+    #[schema(example = "https://cdn.example.com/beauty_creator.jpg")]
     avatar_url: Option<String>,
     #[schema(example = 250000)]
     followers: i64,
@@ -130,8 +131,10 @@ pub struct SearchPagination {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     total_is_estimate: bool,
+    #[schema(example = 20)]
     limit: u32,
     /// As asked for; 0 with a cursor.
+    #[schema(example = 0)]
     offset: u32,
     /// Whether creators follow.
     has_more: bool,

@@ -61,7 +61,7 @@ pub struct EnrichAccepted {
     /// Always true.
     success: bool,
     /// Poll it at the address in `Location`.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "job_01jd8x4xkre9a8y9tbn2p5q3mw")]
     job_id: JobId,
     /// Always `processing`.
     #[schema(value_type = String)]

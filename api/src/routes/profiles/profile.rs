@@ -66,6 +66,7 @@ pub struct Profile {
 #[allow(dead_code)] // Documentation only.
 struct ProfileMetrics {
     /// Followed accounts.
+    #[schema(example = 312)]
     following: i64,
     /// Average views of a post.
     #[schema(required = true)]

@@ -52,6 +52,7 @@ pub(crate) fn chosen(value: &Value) -> Result<Password, Problem> {
 #[serde(rename_all = "camelCase")]
 pub struct PasswordChanged {
     /// How many other sessions ended with it.
+    #[schema(example = 2)]
     pub(crate) sessions_ended: u64,
 }
 

@@ -21,8 +21,10 @@ use crate::state::ApiState;
 #[serde(rename_all = "camelCase")]
 pub struct OwnSession {
     /// Its id.
+    #[schema(example = "ses_01jd8x4xkre9a8y9tbn2p5q3mw")]
     id: String,
     /// `cookie` or `token`.
+    #[schema(example = "cookie")]
     kind: String,
     /// Whether it is the one that asks.
     is_current: bool,

@@ -36,7 +36,7 @@ pub struct SignInSchema {
     #[schema(example = "correct horse battery", max_length = 256)]
     password: String,
     /// `cookie` (for a browser, unless given) or `token` (for a program: shown in the answer, no cookie is set).
-    #[schema(required = false, nullable = false, pattern = "^(cookie|token)$")]
+    #[schema(required = false, nullable = false, pattern = "^(cookie|token)$", example = "cookie")]
     kind: String,
 }
 

@@ -53,6 +53,7 @@ const FILTER_FIELDS: [&str; 16] = [
 #[serde(rename_all = "camelCase")]
 pub struct BulkPreviewView {
     /// `redrive` or `cancel`.
+    #[schema(example = "redrive")]
     action: &'static str,
     /// The filter, bounded in time: submit it as it is.
     #[schema(value_type = Object)]
@@ -62,6 +63,7 @@ pub struct BulkPreviewView {
     /// The first of them.
     samples: Vec<OpsJob>,
     /// Of how many the groups are.
+    #[schema(example = 12)]
     looked_at: u64,
     /// Whether more match than those.
     is_partial: bool,
@@ -79,8 +81,11 @@ pub struct BulkPreviewView {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorCount {
+    #[schema(example = "VENDOR_UNAVAILABLE")]
     error_code: String,
+    #[schema(example = "the profile service did not answer")]
     error_signature: String,
+    #[schema(example = 12)]
     jobs: u64,
 }
 
@@ -163,7 +168,9 @@ pub async fn preview(
 
 /// A bulk change.
 #[derive(Debug, ToSchema)]
-#[schema(as = BulkChange, rename_all = "camelCase")]
+#[schema(as = BulkChange, rename_all = "camelCase", example = json!({
+    "action": "redrive", "filter": {"kinds": ["profiles.fetch"], "code": "VENDOR_UNAVAILABLE"}, "ratePerS": 50
+}))]
 #[allow(dead_code)] // The schema of what is read by hand.
 pub struct BulkChangeSchema {
     /// `redrive` or `cancel`.
@@ -227,6 +234,7 @@ fn frozen(value: &Value) -> Result<(JobSearch, Option<String>), Problem> {
 pub struct BulkStartedView {
     /// The job that carries it out: its progress counts the jobs it has met, its result says what became of them, and
     /// cancelling it stops it.
+    #[schema(example = "job_01jd8x4xkre9a8y9tbn2p5q3mw")]
     job_id: String,
     /// The filter as it is carried out.
     #[schema(value_type = Object)]

@@ -17,6 +17,7 @@ use crate::state::ApiState;
 #[serde(rename_all = "camelCase")]
 pub struct CountView {
     /// So many.
+    #[schema(example = 12)]
     pub(in crate::routes::ops) count: u64,
     /// Beyond 10,000, or where counting would look at too much: not counted, but estimated.
     pub(in crate::routes::ops) is_estimated: bool,

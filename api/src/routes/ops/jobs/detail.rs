@@ -24,30 +24,41 @@ use crate::state::ApiState;
 #[serde(rename_all = "camelCase")]
 pub struct JobDetailView {
     /// Its id.
+    #[schema(example = "job_01jd8x4xkre9a8y9tbn2p5q3mw")]
     job_id: String,
     /// Who owns it: a partner's code, or `system`.
+    #[schema(example = "techcombank")]
     owner: String,
     /// Whose share of the workers it uses.
+    #[schema(example = "techcombank")]
     share: String,
     /// Its kind.
+    #[schema(example = "profiles.enrich")]
     kind: String,
     /// Its queue.
+    #[schema(example = "enrich")]
     queue: String,
     /// Where it stands.
+    #[schema(example = "ready")]
     state: &'static str,
     /// As its owner sees it.
+    #[schema(example = "queued")]
     status: &'static str,
     /// Its arguments; those that are kept from sight are blotted out.
     args: Value,
     /// What it gave, when completed.
     result: Option<Value>,
     /// Attempts begun.
+    #[schema(example = 1)]
     attempts: i16,
     /// Attempts allowed.
+    #[schema(example = 8)]
     attempts_max: i16,
     /// How often it was taken back from a dead worker.
+    #[schema(example = 0)]
     taken_back: i16,
     /// Lower runs first.
+    #[schema(example = 0)]
     priority: i16,
     /// Its key.
     key: Option<String>,
@@ -56,6 +67,7 @@ pub struct JobDetailView {
     /// The request that asked for it.
     request_id: Option<String>,
     /// The trace that it is in.
+    #[schema(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
     trace_id: String,
     /// Whether somebody cancelled it and its worker is told.
     cancel_requested: bool,
@@ -85,6 +97,7 @@ pub struct JobDetailView {
 /// How far a job is.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DetailProgress {
+    #[schema(example = 40)]
     done: u64,
     total: Option<u64>,
     note: Option<String>,
@@ -93,7 +106,9 @@ pub struct DetailProgress {
 /// Why a job failed or was cancelled.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DetailError {
+    #[schema(example = "VENDOR_UNAVAILABLE")]
     code: String,
+    #[schema(example = "the profile service did not answer")]
     message: String,
 }
 
@@ -108,10 +123,13 @@ pub struct AttemptErrorView {
     /// The process that ran it.
     worker: Option<String>,
     /// For programs.
+    #[schema(example = "VENDOR_UNAVAILABLE")]
     code: String,
     /// For people.
+    #[schema(example = "the profile service did not answer")]
     message: String,
     /// The causes, outermost first.
+    #[schema(example = json!(["the vendor answered 503"]))]
     chain: Vec<String>,
 }
 
@@ -122,6 +140,7 @@ pub struct EventView {
     #[schema(format = DateTime)]
     at: String,
     /// `stored`, `started`, `failed`, `taken_back`, `claimed` or `ended`.
+    #[schema(example = "claimed")]
     what: &'static str,
     /// The attempt it concerns.
     attempt: Option<i16>,
@@ -136,8 +155,10 @@ pub struct EventView {
 #[serde(rename_all = "camelCase")]
 pub struct BlockerView {
     /// For programs.
+    #[schema(example = "limit")]
     because: String,
     /// For people.
+    #[schema(example = "the limit meter.calls is used up until 09:31:00")]
     message: String,
     /// When it clears, where somebody can tell.
     #[schema(format = DateTime)]
@@ -182,11 +203,17 @@ pub struct Lineage {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchView {
+    #[schema(example = "bat_01jd8x4xkre9a8y9tbn2p5q3mw")]
     batch_id: String,
+    #[schema(example = 500)]
     total: i32,
+    #[schema(example = 480)]
     completed: i32,
+    #[schema(example = 12)]
     failed: i32,
+    #[schema(example = 0)]
     cancelled: i32,
+    #[schema(example = 8)]
     pending: i32,
     cancelled_by: Option<String>,
     #[schema(format = DateTime)]
@@ -216,10 +243,13 @@ impl From<BatchRecord> for BatchView {
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryView {
     /// Its id, which the receiver sees as `webhook-id`.
+    #[schema(example = "dlv_01jd8x4xkre9a8y9tbn2p5q3mw")]
     delivery_id: String,
     /// Where it goes.
+    #[schema(example = "https://partner.example.com/callback")]
     url: String,
     /// `pending`, `delivered` or `failed`.
+    #[schema(example = "delivered")]
     status: &'static str,
     /// When it was asked for.
     #[schema(format = DateTime)]
@@ -235,9 +265,11 @@ pub struct DeliveryView {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryAttemptView {
+    #[schema(example = 1)]
     number: i32,
     #[schema(format = DateTime)]
     sent_at: String,
+    #[schema(example = 84)]
     duration_ms: i32,
     response_status: Option<i16>,
     error: Option<String>,

@@ -21,8 +21,10 @@ use crate::state::ApiState;
 #[serde(rename_all = "camelCase")]
 pub struct JobSteered {
     /// The job.
+    #[schema(example = "job_01jd8x4xkre9a8y9tbn2p5q3mw")]
     job_id: String,
     /// `ready`, `cancelled`, or `cancelling` (its worker is told).
+    #[schema(example = "ready")]
     state: &'static str,
 }
 

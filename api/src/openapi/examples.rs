@@ -133,11 +133,11 @@ impl Schemas {
             kind => kind.as_str().into_iter().collect(),
         };
         // Whatever says nothing of itself may be anything.
-        let Some(kind) = kinds.iter().find(|kind| **kind != "null") else { return Some(json!({})) };
+        let Some(kind) = kinds.iter().copied().find(|kind| *kind != "null") else { return Some(json!({})) };
         let made = match kind {
-            &"object" => self.object(schema, depth),
-            &"array" => self.example(&schema["items"], depth + 1).map(|item| json!([item])),
-            &"boolean" => Some(json!(true)),
+            "object" => self.object(schema, depth),
+            "array" => self.example(&schema["items"], depth + 1).map(|item| json!([item])),
+            "boolean" => Some(json!(true)),
             _ => match schema["format"].as_str() {
                 Some("date-time") => Some(json!("2026-01-31T17:00:00Z")),
                 Some("date") => Some(json!("2026-01-31")),

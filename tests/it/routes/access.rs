@@ -410,7 +410,7 @@ async fn everybody_may_do_what_the_document_says_and_every_change_is_on_the_reco
     let operations = Operation::all(&serde_json::from_str(&document.text).unwrap());
     assert!(operations.len() > 40, "{}", operations.len());
     let known = |id: &&str| operations.iter().any(|one| one.id == *id && one.needs == Needs::Partner);
-    assert!(OPEN_AFTER_EXPIRY.iter().all(|id| known(id)), "a name that is no partner's operation");
+    assert!(OPEN_AFTER_EXPIRY.iter().all(known), "a name that is no partner's operation");
     let mut faults = Vec::new();
     for operation in &operations {
         let idle = samples::of(&world, &operation.id, &world.admin, &world.partners.victim).await;

@@ -320,6 +320,7 @@ impl Bench<'_> {
             service: service.cpu_s()?,
             server: self.server.data_dir().map(machine::server_cpu_s).transpose()?,
             driver: machine::process_cpu_s(std::process::id()).unwrap_or_default(),
+            all: machine::busy_s(),
         })
     }
 }

@@ -19,6 +19,15 @@ pub fn process_cpu_s(pid: u32) -> Option<f64> {
     Some(seconds(stat.own_ticks))
 }
 
+/// Processor time that everything on this machine has used, in seconds; none where the kernel does not tell.
+pub fn busy_s() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let fields = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+    let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq; what follows is time of others, or counted already.
+    Some(seconds([0, 1, 2, 5, 6].iter().filter_map(|at| ticks.get(*at)).sum()))
+}
+
 /// Processor time that a PostgreSQL server has used, in seconds: the postmaster, its living children, and those it has
 /// collected.
 ///

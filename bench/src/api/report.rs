@@ -24,6 +24,8 @@ pub(super) struct Cpu {
     /// PostgreSQL's, when its data folder is known.
     pub(super) server: Option<f64>,
     pub(super) driver: f64,
+    /// Of everything on the machine.
+    pub(super) all: Option<f64>,
 }
 
 /// A run of the open loop.
@@ -82,7 +84,13 @@ impl Cpu {
             service: (self.service - before.service) / seconds,
             server: self.server.zip(before.server).map(|(now, then)| (now - then) / seconds),
             driver: (self.driver - before.driver) / seconds,
+            all: self.all.zip(before.all).map(|(now, then)| (now - then) / seconds),
         }
+    }
+
+    /// What was taken by others, who had better not been there; and by the kernel on nobody's account.
+    fn others(self) -> Option<f64> {
+        Some((self.all? - self.service - self.server? - self.driver).max(0.0))
     }
 }
 
@@ -260,7 +268,7 @@ fn open_loop(out: &mut impl Write, run: &Opened) -> anyhow::Result<()> {
         opened.statuses.iter().map(|(status, count)| format!("{count} × {status}")).collect();
     writeln!(
         out,
-        "{:.0} answers/s ({}); errors: {} {}; {} requests found no free connection. Cores: {}. API resident: {:.0} MiB, at most {:.0} MiB.",
+        "{:.0} answers/s ({}); errors: {} {}; {} requests found no free connection. Cores of API / PostgreSQL / driver / others: {}. API resident: {:.0} MiB, at most {:.0} MiB.",
         opened.per_s,
         statuses.join(", "),
         opened.errors.count,
@@ -280,7 +288,7 @@ fn capacity_table(all: &[Capacity]) -> Table {
         "min – max",
         "p50 ms",
         "p99 ms",
-        "cores: service / PostgreSQL / driver",
+        "cores: service / PostgreSQL / driver / others",
         "errors",
         "API /",
     ];
@@ -335,7 +343,7 @@ fn document(report: &Report) -> Value {
             "maxMs": latency.max_ms,
         })
     };
-    let cpu = |cpu: &Cpu| json!({"service": cpu.service, "postgres": cpu.server, "driver": cpu.driver});
+    let cpu = |cpu: &Cpu| json!({"service": cpu.service, "postgres": cpu.server, "driver": cpu.driver, "others": cpu.others()});
     let opened = |run: &Opened| {
         let each = run.opened.by_operation.iter();
         json!({
@@ -384,8 +392,8 @@ fn document(report: &Report) -> Value {
 }
 
 fn cores(cpu: Cpu) -> String {
-    let server = cpu.server.map_or_else(|| "?".to_owned(), |server| format!("{server:.2}"));
-    format!("{:.2} / {server} / {:.2}", cpu.service, cpu.driver)
+    let known = |cores: Option<f64>| cores.map_or_else(|| "?".to_owned(), |cores| format!("{cores:.2}"));
+    format!("{:.2} / {} / {:.2} / {}", cpu.service, known(cpu.server), cpu.driver, known(cpu.others()))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "bytes of a process")]

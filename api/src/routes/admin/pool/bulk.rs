@@ -151,6 +151,7 @@ pub struct VisibilityPreviewView {
     /// Who cannot be changed.
     failed: Vec<FailedView>,
     /// Stands for exactly this change: submit it as it is.
+    #[schema(example = "9f2c1e7a04b84d0a9a5de0a1f3c4b6d8")]
     confirmation: String,
 }
 

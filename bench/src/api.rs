@@ -111,6 +111,7 @@ pub struct Args {
     pub server: ServerArgs,
 }
 
+// S0-051, S0-158..=S0-162, S0-171, S0-172
 /// Measures and prints.
 ///
 /// # Errors

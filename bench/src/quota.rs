@@ -69,6 +69,7 @@ pub struct Args {
     pub server: ServerArgs,
 }
 
+// S0-054, S0-070, S0-074, S0-337
 /// Plays both parts and tells what came of them.
 ///
 /// # Errors

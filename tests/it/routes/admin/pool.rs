@@ -83,7 +83,7 @@ fn three() -> [Crawl; 3] {
     ]
 }
 
-// S0-045, S0-064, S0-112, S0-113, S0-116, S0-313
+// S0-014, S0-045, S0-064, S0-112, S0-113, S0-116, S0-313
 #[tokio::test]
 async fn whoever_is_made_private_is_gone_for_partners_at_once_and_it_is_on_the_record() {
     let scene = Scene::of(three()).await;

@@ -322,7 +322,7 @@ async fn the_quota_of_each_tier_is_told_as_it_is() {
     }
 }
 
-// S0-075, S0-076, S0-077, S0-078
+// S0-075, S0-076, S0-077, S0-078, S0-294, S0-295
 #[tokio::test]
 async fn a_subscription_is_told_with_its_features_and_what_there_is_to_know() {
     let scene = Scene::of(SubscriptionTier::Premium, 0).await;

@@ -9,6 +9,7 @@
 
 mod places;
 mod tls;
+mod watched;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use tower::ServiceExt;
 
 use places::{Activity, Place, Places};
 pub use tls::{Tls, TlsError};
+use watched::{Coming, Going};
 
 /// How long accepting pauses after an error such as "too many open files": without a pause it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -104,13 +106,15 @@ pub async fn serve(
     if let Some(tls) = &tls {
         connections.spawn(tls.clone().follow_files(stop.clone()));
     }
+    // A newcomer that waits for its place is not let go of because somebody else ends.
+    let mut accepting = Box::pin(accept(&socket, &places));
     loop {
-        let accepted = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&socket, &places) => accepted,
+            accepted = &mut accepting => accepted,
         };
-        let (stream, peer, place) = accepted;
+        accepting.set(accept(&socket, &places));
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.write_timeout));
         let connection = Connection { router: router.clone(), peer, limits, watcher: graceful.watcher() };
@@ -136,6 +140,7 @@ pub async fn serve(
             drop(place);
         });
     }
+    drop(accepting);
     drop(socket);
     if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "cut connections that did not end in time");
@@ -195,14 +200,13 @@ fn service(
     Future: Send,
 > {
     hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
         activity.asked();
+        let mut request = request.map(|body| Body::new(Coming::new(body, activity.clone())));
+        request.extensions_mut().insert(ConnectInfo(peer));
         let (answer, activity) = (router.clone().oneshot(request), activity.clone());
         async move {
-            let answer = answer.await;
-            activity.answered();
-            answer
+            let answer = answer.await?;
+            Ok(answer.map(|body| Body::new(Going::new(body, activity))))
         }
     })
 }

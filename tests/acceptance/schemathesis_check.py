@@ -179,6 +179,7 @@ def known_ids(url, token, failed_job, document):
     expect(201, ask("POST", f"{url}/api/v1/admin/partners", other, Authorization=f"Bearer {token}"))
     there = {
         "/api/v1/admin/partners/{id}": "other",
+        "/api/v1/admin/pool/influencers/{id}": first("/api/v1/admin/pool/influencers", "id"),
         "/api/v1/jobs/{id}": failed_job,
         "/api/v1/ops/jobs/{id}": failed_job,
         "/api/v1/ops/users/{id}": json.loads(made[2])["data"]["id"],

@@ -10,12 +10,13 @@ use axum::body::Bytes;
 use axum::extract::{FromRef, FromRequest, Request};
 use http::{HeaderMap, header};
 use serde_json::{Map, Value};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::fields::Fields;
 use super::strict_json;
 use crate::error::ApiError;
 pub use reading::BodyLimits;
-use reading::read_bytes;
+use reading::{Read, read_bytes};
 
 /// A JSON object to be read, and its bytes (for the idempotency fingerprint).
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct JsonBody {
     pub fields: Fields,
     /// What was sent, decoded.
     pub bytes: Bytes,
+    /// Given back when the request is answered.
+    _counted: Option<OwnedSemaphorePermit>,
 }
 
 /// A body of an endpoint that takes none: empty or `{}`.
@@ -41,9 +44,9 @@ where
         if !is_json(request.headers()) {
             return Err(ApiError::UnsupportedMediaType);
         }
-        let bytes = read_bytes(request, &BodyLimits::from_ref(state)).await?;
+        let Read { bytes, counted } = read_bytes(request, &BodyLimits::from_ref(state)).await?;
         let fields = Fields::new("field", object(&bytes)?, Vec::new());
-        Ok(Self { fields, bytes })
+        Ok(Self { fields, bytes, _counted: counted })
     }
 }
 
@@ -55,7 +58,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = read_bytes(request, &BodyLimits::from_ref(state)).await?;
+        let bytes = read_bytes(request, &BodyLimits::from_ref(state)).await?.bytes;
         if !bytes.is_empty() {
             Fields::new("field", object(&bytes)?, Vec::new()).finish(|_| Some(()))?;
         }

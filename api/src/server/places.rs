@@ -2,8 +2,8 @@
 //!
 //! When all places are taken, a newcomer gets that of the connection that has been without a request for longest: first
 //! of those that never had one answered (who opens sockets and sends heads drop by drop has nothing else), then of
-//! those between two requests, which is what clients of HTTP must expect of a connection they keep. One with a
-//! request under way keeps its place.
+//! those between two requests, which is what clients of HTTP must expect of a connection they keep. One that waits for the
+//! rest of a request is as one without; one whose request is being answered keeps its place.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ pub(super) struct Places {
 
 #[derive(Debug)]
 struct Slot {
-    /// Milliseconds since the listener began, or [`BUSY`].
+    /// Milliseconds since the listener began, or [`BUSY`]. Waiting for the rest of a body counts as idle.
     idle_since: AtomicU64,
     /// Answers so far.
     answers: AtomicU64,
@@ -135,6 +135,13 @@ impl Activity {
     /// A request has come.
     pub(super) fn asked(&self) {
         self.slot.idle_since.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// What it still has to say does not come.
+    pub(super) fn waits_for_body(&self) {
+        let now = since(self.began);
+        // It has waited since the first time.
+        let _ = self.slot.idle_since.compare_exchange(BUSY, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// It has been answered.

@@ -18,7 +18,7 @@ use crate::middleware::context::RequestContext;
 
 /// How much more than allowed is read and thrown away so that the client sees the refusal.
 const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// What all bodies that are being read may keep together. Sixteen megabytes are sixty of the longest.
+/// What all bodies may keep together, from when they are read until their requests are answered: 256 of the longest.
 const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What a body may keep without being counted: most are no longer.
 const UNCOUNTED_BYTES: usize = 4 * 1024;
@@ -44,8 +44,17 @@ impl BodyLimits {
     }
 }
 
+/// A body that was read.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Its bytes, decoded.
+    pub(super) bytes: Bytes,
+    /// Its part of what all bodies may keep, to be held as long as they are.
+    pub(super) counted: Option<OwnedSemaphorePermit>,
+}
+
 /// The bytes of a request's body, decoded.
-pub(super) async fn read_bytes(request: Request, limits: &BodyLimits) -> Result<Bytes, ApiError> {
+pub(super) async fn read_bytes(request: Request, limits: &BodyLimits) -> Result<Read, ApiError> {
     let bytes_max = limits.bytes_max;
     let is_gzip = is_gzip(request.headers())?;
     let announced = content_length(request.headers()).unwrap_or(0);
@@ -56,7 +65,10 @@ pub(super) async fn read_bytes(request: Request, limits: &BodyLimits) -> Result<
     }
     let kept = Kept { bytes: Vec::new(), bytes_max, budget: Arc::clone(&limits.kept), counted: None };
     let sink = if is_gzip { Sink::Gzip(MultiGzDecoder::new(kept)) } else { Sink::Plain(kept) };
-    let mut read = pin!(read_to_end(request.into_body(), sink));
+    // What inflates to nothing costs work too.
+    let sent_max = if is_gzip { bytes_max } else { DISCARDED_BYTES_MAX };
+    let mut read =
+        pin!(read_to_end(request.into_body(), sink, sent_max, ApiError::PayloadTooLarge { bytes_max }));
     // Most bodies are there with their heads.
     if let std::task::Poll::Ready(read) = poll!(&mut read) {
         return read;
@@ -73,15 +85,26 @@ pub(super) async fn read_bytes(request: Request, limits: &BodyLimits) -> Result<
     read
 }
 
-async fn read_to_end(mut body: Body, mut sink: Sink) -> Result<Bytes, ApiError> {
+/// All of a body, unless more than `sent_max` bytes of it are sent, which is refused as `too_long`.
+async fn read_to_end(
+    mut body: Body,
+    mut sink: Sink,
+    sent_max: usize,
+    too_long: ApiError,
+) -> Result<Read, ApiError> {
     let mut seen = 0usize;
     let mut refusal = None;
+    let mut too_long = Some(too_long);
     while let Some(frame) = body.frame().await {
         // The client went away or broke off: nobody is there to read this.
         let frame =
             frame.map_err(|_| ApiError::invalid("body", "INCOMPLETE", "ended before it was complete"))?;
         let Ok(data) = frame.into_data() else { continue };
         seen += data.len();
+        if seen > sent_max && refusal.is_none() {
+            refusal = too_long.take();
+            sink = Sink::Nothing;
+        }
         if seen > DISCARDED_BYTES_MAX {
             break;
         }
@@ -116,12 +139,13 @@ impl Sink {
         }
     }
 
-    fn finish(self) -> Result<Bytes, ApiError> {
-        match self {
-            Self::Plain(kept) => Ok(kept.bytes.into()),
-            Self::Gzip(decoder) => Ok(decoder.finish().map_err(refused)?.bytes.into()),
-            Self::Nothing => Ok(Bytes::new()),
-        }
+    fn finish(self) -> Result<Read, ApiError> {
+        let kept = match self {
+            Self::Plain(kept) => kept,
+            Self::Gzip(decoder) => decoder.finish().map_err(refused)?,
+            Self::Nothing => return Ok(Read { bytes: Bytes::new(), counted: None }),
+        };
+        Ok(Read { bytes: kept.bytes.into(), counted: kept.counted })
     }
 }
 

@@ -2,14 +2,14 @@
 
 pub mod bare;
 pub(crate) mod client;
-mod load;
+pub(crate) mod load;
 mod peer;
 mod plans;
 pub(crate) mod process;
 mod report;
-mod requests;
-mod search_space;
-mod seed;
+pub(crate) mod requests;
+pub(crate) mod search_space;
+pub(crate) mod seed;
 pub mod server;
 
 use std::sync::Arc;

@@ -70,6 +70,15 @@ pub fn memory_peak_bytes(pid: u32) -> Option<u64> {
     memory_bytes(pid, "VmHWM:")
 }
 
+/// From here on, [`memory_peak_bytes`] counts anew.
+///
+/// # Errors
+/// When it is not a process of ours.
+pub fn forget_memory_peak(pid: u32) -> anyhow::Result<()> {
+    let file = format!("/proc/{pid}/clear_refs");
+    std::fs::write(&file, "5").with_context(|| format!("writing {file}"))
+}
+
 /// What a process has resident now, in bytes; none when it is gone.
 pub fn memory_now_bytes(pid: u32) -> Option<u64> {
     memory_bytes(pid, "VmRSS:")

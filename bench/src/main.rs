@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::{api, estimates, fairness, faults, limits, queue_figures, quota, worker};
+use bench::{abuse, api, estimates, fairness, faults, limits, queue_figures, quota, rates, worker};
 use clap::{Parser, Subcommand};
 
 /// Threads that run tasks, at the least, as in the `millpond` binary.
@@ -37,6 +37,10 @@ enum Command {
     Api(api::Args),
     /// Whether each month approves exactly its quota, however many ask at once
     Quota(quota::Args),
+    /// Whether a limit of requests a minute, and a revoked key, hold over several API processes
+    Rates(rates::Args),
+    /// How the API serves others while it is abused, and in how much memory
+    Abuse(abuse::Args),
     /// The API process that is measured
     #[command(hide = true)]
     ApiServer(api::server::ServerArgs),
@@ -87,6 +91,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Limits(args) => Box::pin(limits::run(args)).await,
             Command::Api(args) => Box::pin(api::run(args)).await,
             Command::Quota(args) => Box::pin(quota::run(args)).await,
+            Command::Rates(args) => Box::pin(rates::run(args)).await,
+            Command::Abuse(args) => Box::pin(abuse::run(args)).await,
             Command::ApiServer(args) => Box::pin(api::server::run(args)).await,
             Command::ApiBare(args) => Box::pin(api::bare::run(args)).await,
             Command::LimitsWorker(args) => Box::pin(limits::worker::run(args)).await,

@@ -44,6 +44,12 @@ impl Client {
         }
         Ok((head.status, &self.buffer[head.bytes..head.bytes + head.body_bytes]))
     }
+
+    /// The head of the last answer.
+    pub(crate) fn head(&self) -> String {
+        let end = self.buffer.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |end| end + 2);
+        String::from_utf8_lossy(&self.buffer[..end]).into_owned()
+    }
 }
 
 /// What the head of an answer says.

@@ -20,46 +20,46 @@ const FAULTS_MAX: usize = 5;
 
 /// How long answers took, in milliseconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Latency {
-    pub(super) count: usize,
-    pub(super) p50_ms: f64,
-    pub(super) p95_ms: f64,
-    pub(super) p99_ms: f64,
-    pub(super) max_ms: f64,
+pub(crate) struct Latency {
+    pub(crate) count: usize,
+    pub(crate) p50_ms: f64,
+    pub(crate) p95_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
 }
 
 /// What became of an open loop.
 #[derive(Debug)]
-pub(super) struct OpenLoop {
-    pub(super) all: Latency,
-    pub(super) by_operation: Vec<(Operation, Latency)>,
+pub(crate) struct OpenLoop {
+    pub(crate) all: Latency,
+    pub(crate) by_operation: Vec<(Operation, Latency)>,
     /// Answers a second, from the first request's time to the last answer.
-    pub(super) per_s: f64,
+    pub(crate) per_s: f64,
     /// How late the driver itself was with requests for which a connection was free.
-    pub(super) lateness: Latency,
+    pub(crate) lateness: Latency,
     /// Requests for which no connection was free when they were due; their wait counts as the server's.
-    pub(super) queued: usize,
+    pub(crate) queued: usize,
     /// Answers by status.
-    pub(super) statuses: BTreeMap<u16, usize>,
-    pub(super) errors: Errors,
-    pub(super) seconds: f64,
+    pub(crate) statuses: BTreeMap<u16, usize>,
+    pub(crate) errors: Errors,
+    pub(crate) seconds: f64,
 }
 
 /// What became of a closed loop.
 #[derive(Debug)]
-pub(super) struct ClosedLoop {
-    pub(super) per_s: f64,
-    pub(super) latency: Latency,
-    pub(super) errors: Errors,
-    pub(super) seconds: f64,
+pub(crate) struct ClosedLoop {
+    pub(crate) per_s: f64,
+    pub(crate) latency: Latency,
+    pub(crate) errors: Errors,
+    pub(crate) seconds: f64,
 }
 
 /// Answers that were not what they should be, and requests without an answer.
 #[derive(Debug, Default)]
-pub(super) struct Errors {
-    pub(super) count: usize,
+pub(crate) struct Errors {
+    pub(crate) count: usize,
     /// Some of them.
-    pub(super) shown: Vec<String>,
+    pub(crate) shown: Vec<String>,
 }
 
 struct Sample {
@@ -71,7 +71,7 @@ struct Sample {
 }
 
 impl Latency {
-    pub(super) fn of(mut values_us: Vec<u64>) -> Self {
+    pub(crate) fn of(mut values_us: Vec<u64>) -> Self {
         let mut quantile = |share| quantile_ms(&mut values_us, share);
         let [p50_ms, p95_ms, p99_ms, max_ms] = [0.5, 0.95, 0.99, 1.0].map(&mut quantile);
         Self { count: values_us.len(), p50_ms, p95_ms, p99_ms, max_ms }
@@ -93,7 +93,7 @@ impl Errors {
 }
 
 /// Sends the requests at a constant rate over so many connections.
-pub(super) async fn open_loop(
+pub(crate) async fn open_loop(
     address: SocketAddr,
     requests: Arc<Vec<Prepared>>,
     rate: u32,
@@ -153,7 +153,7 @@ fn opened(samples: &[Sample], seconds: f64) -> OpenLoop {
 }
 
 /// Sends the requests, over and over, for so long, each connection as fast as it is answered.
-pub(super) async fn closed_loop(
+pub(crate) async fn closed_loop(
     address: SocketAddr,
     requests: Arc<Vec<Prepared>>,
     connections: usize,

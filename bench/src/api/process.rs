@@ -68,9 +68,14 @@ impl Service {
     }
 
     /// What it has resident, in bytes: now, and at most so far. Of its first process.
-    pub(super) fn memory_bytes(&self) -> (u64, u64) {
+    pub(crate) fn memory_bytes(&self) -> (u64, u64) {
         let now = machine::memory_now_bytes(self.pid).unwrap_or_default();
         (now, machine::memory_peak_bytes(self.pid).unwrap_or_default())
+    }
+
+    /// Forgets the most it has had resident so far.
+    pub(crate) fn forget_memory_peak(&self) -> anyhow::Result<()> {
+        machine::forget_memory_peak(self.pid)
     }
 
     /// Ends it.

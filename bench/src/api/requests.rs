@@ -11,7 +11,7 @@ use super::search_space::Search;
 
 /// What partners do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Operation {
+pub(crate) enum Operation {
     Search,
     Poll,
     Quota,
@@ -20,9 +20,9 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    pub(super) const ALL: [Self; 5] = [Self::Search, Self::Poll, Self::Quota, Self::Enrich, Self::Request];
+    pub(crate) const ALL: [Self; 5] = [Self::Search, Self::Poll, Self::Quota, Self::Enrich, Self::Request];
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Search => "search",
             Self::Poll => "poll a job",
@@ -33,7 +33,7 @@ impl Operation {
     }
 
     /// Any other status is an error.
-    pub(super) const fn expected(self) -> u16 {
+    pub(crate) const fn expected(self) -> u16 {
         match self {
             Self::Enrich => 202,
             Self::Search | Self::Poll | Self::Quota | Self::Request => 200,
@@ -54,32 +54,32 @@ impl Operation {
 
 /// A partner's system.
 #[derive(Clone)]
-pub(super) struct Caller {
-    pub(super) code: String,
-    pub(super) key: String,
+pub(crate) struct Caller {
+    pub(crate) code: String,
+    pub(crate) key: String,
     /// Jobs that it may poll.
-    pub(super) jobs: Vec<String>,
+    pub(crate) jobs: Vec<String>,
 }
 
 /// A request and what it is.
 #[derive(Debug, Clone)]
-pub(super) struct Prepared {
-    pub(super) operation: Operation,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Prepared {
+    pub(crate) operation: Operation,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Caller {
-    pub(super) fn search(&self, search: &Search) -> Prepared {
+    pub(crate) fn search(&self, search: &Search) -> Prepared {
         self.get(Operation::Search, &format!("/api/v1/partners/pool/search{}", search.query()), "")
     }
 
     /// For a peer: the total may stop at what is told exactly.
-    pub(super) fn search_bounded(&self, search: &Search) -> Prepared {
+    pub(crate) fn search_bounded(&self, search: &Search) -> Prepared {
         let path = format!("/api/v1/partners/pool/search{}", search.query());
         self.get(Operation::Search, &path, "X-Peer-Total: bounded\r\n")
     }
 
-    pub(super) fn enrich(&self, rng: &mut StdRng) -> Prepared {
+    pub(crate) fn enrich(&self, rng: &mut StdRng) -> Prepared {
         let url = format!("https://www.tiktok.com/@bench_{:x}", rng.random::<u64>());
         self.post(Operation::Enrich, "/api/v1/profiles/enrich", &json!({ "url": url }), rng)
     }
@@ -89,7 +89,7 @@ impl Caller {
         self.get(Operation::Poll, &format!("/api/v1/jobs/{job}"), "")
     }
 
-    fn quota(&self) -> Prepared {
+    pub(crate) fn quota(&self) -> Prepared {
         self.get(Operation::Quota, "/api/v1/partners/quota", "")
     }
 
@@ -128,7 +128,7 @@ impl Caller {
 }
 
 /// So many requests of the mix; `deeper` are searches that go on where others ended.
-pub(super) fn mix(
+pub(crate) fn mix(
     count: usize,
     callers: &[Caller],
     pool: &[InfluencerId],

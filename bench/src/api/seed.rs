@@ -45,7 +45,7 @@ const COPY: &str = "copy pool_influencers (
     synced_at, deleted_at) from stdin";
 
 /// Makes so many influencers; answers a thousand of those that partners may have.
-pub(super) async fn influencers(
+pub(crate) async fn influencers(
     url: &str,
     keyring: &Keyring,
     count: usize,
@@ -161,7 +161,7 @@ fn whole(number: f64) -> i64 {
 }
 
 /// Makes so many partners.
-pub(super) async fn partners(pool: &Pool, keyring: &Keyring, count: usize) -> anyhow::Result<Vec<Caller>> {
+pub(crate) async fn partners(pool: &Pool, keyring: &Keyring, count: usize) -> anyhow::Result<Vec<Caller>> {
     let door = Door { actor: Actor::System("bench"), request_id: None, keyring };
     let mut callers = Vec::with_capacity(count);
     for at in 0..count {

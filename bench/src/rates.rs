@@ -47,8 +47,10 @@ const BEFORE_TURN: Duration = Duration::from_secs(1);
 const LANES: usize = 8;
 /// The pause between two requests with a key that is about to be revoked.
 const REVOKED_EVERY: Duration = Duration::from_millis(20);
-/// A key is used so long before it is revoked.
-const USED_FOR: Duration = Duration::from_millis(500);
+/// The first key is used so long before it is revoked, and each further one longer by the step: processes remember a key
+/// from its first use on, so the first is remembered the longest after it was revoked.
+const USED_FOR: Duration = Duration::from_millis(50);
+const USED_FOR_STEP: Duration = Duration::from_millis(450);
 /// So many refusals one after the other are for good. All keys together stay below the refusals of one address that end
 /// in 429 (G-64).
 const FOR_GOOD: usize = 50;
@@ -300,7 +302,7 @@ impl Scene {
         for (process, address) in self.addresses().into_iter().enumerate() {
             users.spawn(use_until_refused(process, address, Arc::clone(&asker.request)));
         }
-        tokio::time::sleep(USED_FOR).await;
+        tokio::time::sleep(USED_FOR + USED_FOR_STEP * u32::try_from(number)?).await;
         let mut tx = db::begin(&self.database.pool).await?;
         revoke_key(&mut tx, &self.door(), asker.id, asker.key_id).await?;
         tx.commit().await?;

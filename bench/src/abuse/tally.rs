@@ -59,16 +59,22 @@ impl Tally {
         format!("{} connections, {} requests, {megabytes:.1} MB", self.connections, self.requests)
     }
 
+    /// Connections that were open in the end.
+    fn open(&self) -> usize {
+        let not_connected = Outcome::NotConnected.name();
+        let ended = self.outcomes.iter().filter(|(outcome, _)| **outcome != not_connected);
+        self.connections.saturating_sub(ended.map(|(_, times)| times).sum())
+    }
+
     pub(super) fn told(&self) -> String {
-        let told: Vec<String> =
-            self.outcomes.iter().map(|(outcome, times)| format!("{outcome}: {times}")).collect();
-        told.join("\n")
+        let told = self.outcomes.iter().map(|(outcome, times)| format!("{outcome}: {times}"));
+        told.chain([format!("open in the end: {}", self.open())]).collect::<Vec<_>>().join("\n")
     }
 
     pub(super) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "connections": self.connections, "requests": self.requests, "bytes": self.bytes,
-            "told": self.outcomes, "faults": self.faults,
+            "told": self.outcomes, "openInTheEnd": self.open(), "faults": self.faults,
         })
     }
 }

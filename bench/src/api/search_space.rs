@@ -7,13 +7,13 @@ use rand::rngs::StdRng;
 
 /// A search as a partner asks for it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Search {
-    pub(super) filter: SearchFilter,
-    pub(super) sort: SearchSort,
-    pub(super) limit: u32,
-    pub(super) offset: u32,
+pub(crate) struct Search {
+    pub(crate) filter: SearchFilter,
+    pub(crate) sort: SearchSort,
+    pub(crate) limit: u32,
+    pub(crate) offset: u32,
     /// Instead of the offset.
-    pub(super) cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// Orders other than the usual one.
@@ -27,7 +27,7 @@ const SORTS: [SearchSort; 5] = [
 
 impl Search {
     /// Most searches name a platform or a category and a bound or two, and look at the first pages by score.
-    pub(super) fn drawn(rng: &mut StdRng) -> Self {
+    pub(crate) fn drawn(rng: &mut StdRng) -> Self {
         let mut filter = SearchFilter::default();
         if rng.random_ratio(7, 10) {
             filter.platform = Some(Platform::ALL[rng.random_range(0..Platform::ALL.len())]);
@@ -70,7 +70,7 @@ impl Search {
     }
 
     /// Each combination of filters, with bounds that let many pass and few, in each order, first page and deepest.
-    pub(super) fn every() -> Vec<Self> {
+    pub(crate) fn every() -> Vec<Self> {
         let categories = [None, Some(Category::Lifestyle), Some(Category::Tech)];
         let platforms = [None, Some(Platform::Tiktok), Some(Platform::Facebook)];
         let followers =
@@ -105,7 +105,7 @@ impl Search {
     }
 
     /// The query string, with its question mark.
-    pub(super) fn query(&self) -> String {
+    pub(crate) fn query(&self) -> String {
         let filter = &self.filter;
         let mut fields: Vec<(&str, String)> = Vec::new();
         fields.extend(filter.category.map(|category| ("category", category.to_string())));
@@ -140,7 +140,7 @@ impl Search {
     }
 
     /// How many columns are looked at beside the score, by which creators stand.
-    pub(super) fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         let filter = &self.filter;
         [
             filter.category.is_some(),

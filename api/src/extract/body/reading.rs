@@ -64,7 +64,7 @@ pub(super) async fn read_bytes(request: Request, limits: &BodyLimits) -> Result<
         return Err(ApiError::PayloadTooLarge { bytes_max });
     }
     let kept = Kept { bytes: Vec::new(), bytes_max, budget: Arc::clone(&limits.kept), counted: None };
-    let sink = if is_gzip { Sink::Gzip(MultiGzDecoder::new(kept)) } else { Sink::Plain(kept) };
+    let sink = if is_gzip { Sink::Gzip(Box::new(MultiGzDecoder::new(kept))) } else { Sink::Plain(kept) };
     // What inflates to nothing costs work too.
     let sent_max = if is_gzip { bytes_max } else { DISCARDED_BYTES_MAX };
     let mut read =
@@ -125,7 +125,7 @@ async fn read_to_end(
 /// Where bytes go.
 enum Sink {
     Plain(Kept),
-    Gzip(MultiGzDecoder<Kept>),
+    Gzip(Box<MultiGzDecoder<Kept>>),
     /// They are thrown away.
     Nothing,
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod drill;
 mod jobs;
+mod serving;
 mod steering;
 
 use serde_json::Value;

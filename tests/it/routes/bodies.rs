@@ -44,6 +44,30 @@ async fn an_unknown_field_is_refused() {
     insta::assert_json_snapshot!("unknown_field", steady(refused.refusal(400, "VALIDATION_ERROR")));
 }
 
+#[tokio::test]
+async fn a_compressed_body_is_understood_a_bomb_is_not_unpacked_and_other_encodings_are_refused_by_name() {
+    let stage = Stage::new().await;
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let send = async |encoding: &str, body: &[u8]| {
+        let json = "content-type: application/json";
+        let head = format!("{json}\r\ncontent-encoding: {encoding}\r\ncontent-length: {}", body.len());
+        raw(&stage, &head, body).await
+    };
+    let wish = json!({ "url": profile("amy.codes") }).to_string();
+    let accepted = send("gzip", &gzip(wish.as_bytes())).await;
+    assert!(accepted.starts_with("HTTP/1.1 202 "), "{accepted}");
+    let bomb = gzip(&vec![b' '; 50_000_000]);
+    assert_refused(&send("gzip", &bomb).await, 413, "PAYLOAD_TOO_LARGE");
+    assert_refused(&send("gzip", wish.as_bytes()).await, 400, "VALIDATION_ERROR");
+    let refused = send("br", wish.as_bytes()).await;
+    assert_refused(&refused, 415, "UNSUPPORTED_MEDIA_TYPE");
+    assert!(refused.contains("accept-encoding: gzip"), "{refused}");
+}
+
 // S0-168, S0-349
 #[tokio::test]
 async fn all_faults_of_a_body_are_told_at_once() {

@@ -10,7 +10,7 @@ const PROCESSES = Number(process.env.PEER_PROCESSES ?? 2);
 const CONNECTIONS = Number(process.env.PEER_CONNECTIONS ?? 20) / PROCESSES;
 const KEY_CACHE_MS = 2_000;
 const TOTAL_EXACT_MAX = 10_000;
-const CURSOR_VERSION = 2;
+const CURSOR_VERSION = 3;
 
 if (cluster.isPrimary) {
   let listening = 0;
@@ -161,7 +161,7 @@ function after(text, key, descending) {
 
 function cursor(row) {
   const engagement = Math.round(Number(row.engagement) * 10_000);
-  const fields = JSON.stringify([row.score, Number(row.followers), engagement, row.id]);
+  const fields = JSON.stringify([row.score, Number(row.followers), engagement, row.id, 0]);
   return Buffer.concat([Buffer.from([CURSOR_VERSION]), Buffer.from(fields)]).toString("base64url");
 }
 

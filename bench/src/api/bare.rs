@@ -30,7 +30,7 @@ pub struct BareArgs {
 }
 
 /// The version of the API's cursors.
-const CURSOR_VERSION: u8 = 2;
+const CURSOR_VERSION: u8 = 3;
 
 #[derive(Clone)]
 struct Bare(Arc<(Pool, SearchIndex)>);
